@@ -1,0 +1,1 @@
+"""mimicit: multimodal instruction data over HTTP, read in place from the files people have."""

@@ -1,0 +1,146 @@
+"""The catalog, opened: datasets by name, and ids and keys across all of them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from app.catalog.dataset import Dataset
+from app.catalog.image_source import ImageSource
+from app.catalog.instructions import Instruction, InstructionTable
+from app.catalog.manifest import Manifest, load_manifest
+from app.catalog.reference import Reference
+from app.catalog.units import UnitStore
+from app.data_yaml import Group
+from app.errors import (
+    AmbiguousKeyError,
+    CatalogError,
+    UnknownDatasetError,
+    UnknownImageError,
+    UnknownInstructionError,
+)
+from app.parquet.place import Place
+from app.parquet.reader import PageCache
+from app.storage import LocalStorage
+
+
+class Catalog:
+    """What a manifest names, mapped: opening it reads a few small files and copies nothing.
+
+    Instructions, images and problems are derived from the sources; the sources themselves are read
+    only by `ImageSource.read`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_open_files: int,
+        page_cache_bytes: int,
+        duckdb_memory_bytes: int,
+    ) -> None:
+        manifest = load_manifest(folder)
+        if manifest is None:
+            raise CatalogError(f"there is no catalog in {folder}; run `mimicit index DATA.yaml`")
+        self.revision = manifest.revision
+        self.reference = Reference(duckdb_memory_bytes)
+        self._store = UnitStore(folder / "units")
+        self._storage = LocalStorage(max_open_files)
+        self._cache = PageCache(page_cache_bytes)
+        self._instructions: dict[str, InstructionTable] = {}
+        self._images: dict[str, ImageSource] = {}
+        self.datasets = self._open_datasets(manifest)
+
+    def close(self) -> None:
+        """Unmap everything."""
+        for opened in (
+            *self.datasets.values(),
+            *self._instructions.values(),
+            *self._images.values(),
+        ):
+            opened.close()
+        self.reference.close()
+
+    def get_dataset(self, name: str) -> Dataset:
+        """The dataset of that name; raises UnknownDatasetError."""
+        try:
+            return self.datasets[name]
+        except KeyError:
+            known = ", ".join(list(self.datasets)[:20])
+            raise UnknownDatasetError(
+                f"no dataset is called {name[:200]!r}; there are {known}"
+            ) from None
+
+    def get_instruction(self, id: str) -> tuple[Dataset, Instruction]:
+        """The instruction of that id, wherever it is, and the first dataset of its source.
+
+        Raises UnknownInstructionError, or AmbiguousKeyError if more than one file has it.
+        """
+        found = [
+            (dataset, instruction)
+            for dataset in self._first_datasets(lambda dataset: dataset.instructions)
+            if (instruction := dataset.instructions.find(id)) is not None
+        ]
+        if not found:
+            raise UnknownInstructionError(f"no instruction has the id {id[:200]!r}")
+        if len(found) > 1:
+            raise _ambiguous("instruction", id, [dataset for dataset, _ in found])
+        return found[0]
+
+    def get_image(self, key: str) -> tuple[ImageSource, Place]:
+        """The place of the image of that key, in whatever source it is.
+
+        Raises UnknownImageError, or AmbiguousKeyError if more than one source has it.
+        """
+        found = [
+            (dataset, dataset.images, place)
+            for dataset in self._first_datasets(lambda dataset: dataset.images)
+            if dataset.images and (place := dataset.images.find_place(key)) is not None
+        ]
+        if not found:
+            raise UnknownImageError(f"no image has the key {key[:200]!r}")
+        if len(found) > 1:
+            raise _ambiguous("image", key, [dataset for dataset, _, _ in found])
+        return found[0][1:]
+
+    def _first_datasets(self, source: Callable[[Dataset], object]) -> Iterator[Dataset]:
+        """The datasets, but of those that share a source only the first."""
+        seen = set()
+        for dataset in self.datasets.values():
+            if id(source(dataset)) not in seen:
+                seen.add(id(source(dataset)))
+                yield dataset
+
+    def _open_datasets(self, manifest: Manifest) -> dict[str, Dataset]:
+        datasets = {}
+        for entry in manifest.datasets:
+            images = None if entry.images is None else self._open_images(entry.images)
+            datasets[entry.name] = Dataset(
+                self._store.path(entry.unit),
+                entry.name,
+                Group(entry.group),
+                entry.num_samples,
+                entry.task_description,
+                self._open_instructions(entry.instructions),
+                images,
+            )
+        return datasets
+
+    def _open_instructions(self, unit: str) -> InstructionTable:
+        if unit not in self._instructions:
+            self._instructions[unit] = InstructionTable(self._store.path(unit))
+        return self._instructions[unit]
+
+    def _open_images(self, unit: str) -> ImageSource:
+        if unit not in self._images:
+            self._images[unit] = ImageSource(
+                self._store.path(unit), self._storage, self._cache, self.reference.read_row
+            )
+        return self._images[unit]
+
+
+def _ambiguous(noun: str, name: str, datasets: list[Dataset]) -> AmbiguousKeyError:
+    names = [dataset.name for dataset in datasets]
+    return AmbiguousKeyError(
+        f"{len(names)} sources have an {noun} called {name[:200]!r}; ask one of the datasets "
+        f"{', '.join(names[:20])}",
+        names,
+    )

@@ -1,0 +1,239 @@
+"""A dataset: what its instructions, images and train config are together.
+
+usable.bin      rows of the instructions that can be drawn, in file order, as uint64
+problems.arrow  missing and unreadable images, dangling context ids, unknown ids of a train config
+table.arrow, starts.bin, ids.lmdb  {id: context ids} of the train config, if there is one
+unit.json       DatasetFacts
+"""
+
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from xxhash import xxh3_128
+
+from app.catalog import duck
+from app.catalog.image_source import ImageSource
+from app.catalog.instructions import Instruction, InstructionTable
+from app.catalog.limits import BuildLimits
+from app.catalog.problems import ProblemWriter
+from app.catalog.table import Table, TableWriter, index_table, map_file, open_table
+from app.data_yaml import Group
+from app.errors import DamagedFileError
+from app.images.stored import Form
+from app.json_object import JsonStream, NotTextError
+from app.storage import read_exactly, stamp_file
+
+_CONTEXT = pa.schema(
+    [("row", pa.uint64()), ("id", pa.string()), ("context_ids", pa.list_(pa.string()))]
+)
+_EMPTY_KEYS = pa.schema([("key", pa.string()), ("form", pa.uint8())]).empty_table()
+_ROWS = 65_536
+
+
+class DatasetFacts(msgspec.Struct, frozen=True):
+    """What is known of a dataset beyond its sources; `digest` is of its train config."""
+
+    digest: str
+    usable: int
+    problems: dict[str, int]
+
+
+# Which images of which instructions are missing, or there and not readable.
+_BAD_IMAGES = f"""
+SELECT refs.row, refs.id, refs.key, images.form FROM
+  (SELECT row, id, unnest(image_ids) AS key FROM instructions) AS refs
+  LEFT JOIN images ON images.key = refs.key
+WHERE images.key IS NULL OR images.form >= {int(Form.NULL)}
+ORDER BY refs.row
+"""
+_DANGLING = """
+SELECT refs.row, refs.id, refs.related, NULL FROM
+  (SELECT row, id, unnest(context_ids) AS related FROM contexts) AS refs
+  ANTI JOIN instructions ON instructions.id = refs.related
+ORDER BY refs.row
+"""
+_UNKNOWN_IDS = """
+SELECT 0, contexts.id, '', NULL FROM contexts
+  ANTI JOIN instructions ON instructions.id = contexts.id ORDER BY contexts.row
+"""
+
+
+def build_dataset(
+    instructions: Path,
+    images: Path | None,
+    train_config: str | None,
+    limits: BuildLimits,
+    folder: Path,
+    advance: Callable[[int], None],
+) -> None:
+    """Write the unit of a dataset made of those units and that train config into `folder`."""
+    table = open_table(instructions).select(["row", "id", "image_ids", "rel_ins_ids"])
+    digest = xxh3_128()
+    with (
+        ProblemWriter(folder / "problems.arrow") as problems,
+        duck.connected(
+            memory_bytes=limits.duckdb_memory_bytes, threads=limits.processes, spill_folder=folder
+        ) as connection,
+    ):
+        if train_config is None:
+            contexts = table.select(["row", "id", "rel_ins_ids"]).rename_columns(_CONTEXT.names)
+        else:
+            _load_train_config(train_config, limits, folder, digest, problems, advance)
+            contexts = open_table(folder)
+        tables = {
+            "instructions": table,
+            "contexts": contexts,
+            "images": _EMPTY_KEYS if images is None else _open_keys(images),
+        }
+        bad_rows = array("Q")
+        if images is not None:
+            for row, id, key, form in _query(connection, _BAD_IMAGES, tables):
+                problems.add("missing_image" if form is None else "unreadable_image", id, key)
+                bad_rows.append(row)
+        for _, id, related, _ in _query(connection, _DANGLING, tables):
+            problems.add("dangling_context", id, related)
+        drawn = None
+        if train_config is not None:
+            for _, id, _, _ in _query(connection, _UNKNOWN_IDS, tables):
+                problems.add("unknown_train_id", id, "")
+            drawn = _listed_rows(connection, tables)
+    usable = _usable(len(table), drawn, np.frombuffer(bad_rows, np.uint64))
+    (folder / "usable.bin").write_bytes(usable.tobytes())
+    facts = DatasetFacts(digest.hexdigest(), len(usable), problems.counts)
+    (folder / "unit.json").write_bytes(msgspec.json.encode(facts))
+
+
+def _open_keys(images: Path) -> pa.Table:
+    with pa.ipc.open_file(pa.memory_map(str(images / "keys.arrow"))) as file:
+        return file.read_all()
+
+
+def _query(connection: Any, sql: str, tables: dict[str, pa.Table]) -> Iterator[tuple[Any, ...]]:
+    for batch in duck.query_arrow(connection, sql, tables, _ROWS):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _listed_rows(connection: Any, tables: dict[str, pa.Table]) -> NDArray[np.uint64]:
+    """Rows of the instructions that the train config lists, in file order."""
+    sql = "SELECT row FROM instructions SEMI JOIN contexts ON contexts.id = instructions.id"
+    parts = [
+        batch.column(0).to_numpy()
+        for batch in duck.query_arrow(connection, sql, tables, _ROWS)
+    ]
+    return np.sort(np.concatenate([np.empty(0, np.uint64), *parts]))
+
+
+def _usable(
+    rows: int, drawn: NDArray[np.uint64] | None, bad_rows: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
+    is_usable = np.full(rows, drawn is None)
+    if drawn is not None:
+        is_usable[drawn] = True
+    is_usable[bad_rows] = False
+    return np.flatnonzero(is_usable).astype(np.uint64)
+
+
+def _load_train_config(
+    path: str,
+    limits: BuildLimits,
+    folder: Path,
+    digest: xxh3_128,
+    problems: ProblemWriter,
+    advance: Callable[[int], None],
+) -> None:
+    stamp = stamp_file(path)
+    with open(path, "rb", buffering=0) as file, TableWriter(folder, _CONTEXT) as table:
+        read = read_exactly(file.fileno(), path, advance)
+        stream = JsonStream(path, read, stamp.size_bytes, limits.max_value_bytes)
+        if stream.peek() != "{":
+            raise DamagedFileError(f"{path}: an object was expected, {{id: [context ids]}}")
+        for id in stream.members():
+            try:
+                ids = stream.value() or []
+                text = msgspec.json.encode((id, ids))
+            except (NotTextError, UnicodeEncodeError):
+                ids, text = None, b""
+            if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+                problems.add("invalid_train_config", _printable(id), "not a list of ids")
+            else:
+                table.add((id, ids), len(text))
+                digest.update(text)
+        stream.end()
+    index_table(
+        folder, limits, lambda id: problems.add("duplicate_train_id", id, "the last one counts")
+    )
+    if stamp_file(path) != stamp:
+        raise DamagedFileError(f"{path} changed while it was indexed; index again when it is still")
+
+
+def _printable(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+class Dataset:
+    """A dataset, opened: its sources, which instructions can be drawn, and their context."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        group: Group,
+        num_samples: int | None,
+        task_description: str | None,
+        instructions: InstructionTable,
+        images: ImageSource | None,
+    ) -> None:
+        self.name = name
+        self.group = group
+        self.num_samples = num_samples
+        self.task_description = task_description
+        self.instructions = instructions
+        self.images = images
+        self.facts = msgspec.json.decode((folder / "unit.json").read_bytes(), type=DatasetFacts)
+        self.usable = map_file(folder / "usable.bin").cast("Q")
+        self._contexts = Table(folder) if (folder / "table.arrow").exists() else None
+
+    def close(self) -> None:
+        """Unmap the train config."""
+        if self._contexts is not None:
+            self._contexts.close()
+
+    @property
+    def draws(self) -> int:
+        """How many samples of it an epoch has: num_samples, or all that are usable."""
+        if self.num_samples is None or not self.facts.usable:
+            return self.facts.usable
+        return self.num_samples
+
+    def count_problems(self) -> dict[str, int]:
+        """How many problems of each kind its sources and it have."""
+        counts: dict[str, int] = {}
+        images = {} if self.images is None else self.images.facts.problems
+        for found in (self.instructions.facts.problems, images, self.facts.problems):
+            for kind, count in found.items():
+                counts[kind] = counts.get(kind, 0) + count
+        return dict(sorted(counts.items()))
+
+    def context_ids(self, instruction: Instruction) -> list[str]:
+        """The ids that go before the instruction: the train config's, else its own rel_ins_ids."""
+        if self._contexts is None:
+            return instruction.rel_ins_ids
+        row = self._contexts.find_row(instruction.id)
+        return [] if row is None else list(self._contexts.get_row(row)["context_ids"])
+
+    def list_context(self, instruction: Instruction) -> tuple[list[Instruction], list[str]]:
+        """The context in order, and the ids of it that no instruction has."""
+        found, missing = [], []
+        for id in self.context_ids(instruction):
+            related = self.instructions.find(id)
+            if related is None:
+                missing.append(id)
+            else:
+                found.append(related)
+        return found, missing

@@ -1,0 +1,278 @@
+"""A dataset's images, whatever files they lie in: built from the files' units, opened by workers.
+
+keys.lmdb       key → place, in key order
+keys.arrow      key, length, form: the same in a table, for DuckDB's joins
+pages.bin       the files' pages, one after the other
+seeks.bin       their seek points
+problems.arrow  null, empty and undecodable values, and keys that are there twice
+unit.json       ImageFacts
+"""
+
+import struct
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from xxhash import xxh3_128
+
+from app.catalog import duck, image_file
+from app.catalog.image_file import FileFacts
+from app.catalog.keyed import MAX_KEY_BYTES, KeyedFile, sort_key, write_keyed
+from app.catalog.limits import BuildLimits
+from app.catalog.problems import ProblemWriter
+from app.catalog.table import map_file
+from app.errors import UnknownImageError
+from app.images.stored import Form
+from app.parquet.pages import pack_page, unpack_page
+from app.parquet.place import PLACE_TYPE, Place
+from app.parquet.reader import PageCache, Stored, ValueReader
+from app.storage import FileStamp, Storage
+
+KEYS = pa.schema([("key", pa.string()), ("length", pa.uint32()), ("form", pa.uint8())])
+_PLACE = struct.Struct("<QQIIB")
+_SORTED_ROWS = 65_536
+_PROBLEM_OF_FORM = {
+    Form.NULL: ("null_image", "its value is null"),
+    Form.EMPTY: ("empty_image", "its value is empty"),
+    Form.UNDECODABLE: ("undecodable_image", "its value is not base64"),
+    Form.TOO_LARGE: ("large_image", "its value is over max_value_bytes"),
+}
+
+
+class ImageFacts(msgspec.Struct, frozen=True):
+    """What is known of a dataset's images; `digest` is of their keys, lengths and bytes."""
+
+    digest: str
+    images: int
+    readable: int
+    stored_bytes: int
+    problems: dict[str, int]
+    files: list[FileFacts]
+
+
+def build_images(units: list[Path], limits: BuildLimits, folder: Path) -> None:
+    """Write the unit for the files of `units`, in their order, into `folder`.
+
+    Of a key that is there twice the first is served, but from a JSON file the last, as json reads
+    it.
+    """
+    files = [
+        msgspec.json.decode((unit / "unit.json").read_bytes(), type=FileFacts) for unit in units
+    ]
+    _join_pages(units, files, folder)
+    merge = _Merge()
+    with (
+        ProblemWriter(folder / "problems.arrow") as problems,
+        pa.ipc.new_file(str(folder / "keys.arrow"), KEYS) as table,
+    ):
+        last_wins = any(file.path.endswith(".json") for file in files)
+        batches = _sorted_rows(units, files, limits, folder)
+        entries = merge.entries(batches, table, problems, last_wins=last_wins)
+        write_keyed(
+            folder / "keys.lmdb", entries, max_entries=sum(file.rows for file in files)
+        )
+    facts = ImageFacts(
+        merge.digest(), merge.images, merge.readable, merge.stored_bytes, problems.counts, files
+    )
+    (folder / "unit.json").write_bytes(msgspec.json.encode(facts))
+
+
+def _join_pages(units: list[Path], files: list[FileFacts], folder: Path) -> None:
+    seek = 0
+    with open(folder / "pages.bin", "wb") as pages, open(folder / "seeks.bin", "wb") as seeks:
+        for number, (unit, file) in enumerate(zip(units, files, strict=True)):
+            found = memoryview((unit / "pages.bin").read_bytes())
+            for row in range(file.pages):
+                page = unpack_page(found, row)
+                pages.write(pack_page(page._replace(file=number, seek=page.seek + seek)))
+            seeks.write((unit / "seeks.bin").read_bytes())
+            seek += file.seeks
+
+
+def _sorted_rows(
+    units: list[Path], files: list[FileFacts], limits: BuildLimits, folder: Path
+) -> Iterator[pa.RecordBatch]:
+    """All rows in the order of their sort keys, and of the files where those are the same."""
+    schema = image_file.ROWS.append(pa.field("sort_key", pa.binary())).append(
+        pa.field("ordinal", pa.uint64())
+    )
+    rows = pa.RecordBatchReader.from_batches(schema, _numbered_rows(units, files, schema))
+    sql = "SELECT * FROM rows ORDER BY sort_key, ordinal"
+    with duck.connected(
+        memory_bytes=limits.duckdb_memory_bytes, threads=limits.processes, spill_folder=folder
+    ) as connection:
+        yield from duck.query_arrow(connection, sql, {"rows": rows}, _SORTED_ROWS)
+
+
+def _numbered_rows(
+    units: list[Path], files: list[FileFacts], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    ordinal = page = 0
+    for unit, file in zip(units, files, strict=True):
+        with pa.memory_map(str(unit / "rows.arrow")) as source:
+            table = pa.ipc.open_file(source)
+            for number in range(table.num_record_batches):
+                batch = table.get_batch(number)
+                columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+                columns["page"] = pa.array(columns["page"].to_numpy() + np.uint32(page))
+                columns["sort_key"] = _sort_keys(columns["key"])
+                columns["ordinal"] = pa.array(
+                    np.arange(ordinal, ordinal + len(batch), dtype=np.uint64)
+                )
+                ordinal += len(batch)
+                yield pa.record_batch([columns[name] for name in schema.names], schema=schema)
+        page += file.pages
+
+
+def _sort_keys(keys: pa.Array) -> pa.Array:
+    encoded = keys.cast(pa.binary())
+    return pa.array(
+        [None if key is None else sort_key(key) for key in encoded.to_pylist()], pa.binary()
+    )
+
+
+class _Merge:
+    """Turns sorted rows into index entries, counting and digesting what is kept."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.readable = 0
+        self.stored_bytes = 0
+        # A digest a column: their concatenation does not depend on how rows came in batches.
+        self._digests = [xxh3_128() for _ in range(5)]
+
+    def digest(self) -> str:
+        """A digest of the keys and of the length, hash and form of their values."""
+        return xxh3_128(b"".join(part.digest() for part in self._digests)).hexdigest()
+
+    def entries(
+        self,
+        batches: Iterator[pa.RecordBatch],
+        table: pa.RecordBatchFileWriter,
+        problems: ProblemWriter,
+        *,
+        last_wins: bool,
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The (key, place) pairs to keep, while `table` and `problems` are written."""
+        held: tuple[str, bytes, Place] | None = None
+        kept: list[tuple[str, bytes, Place]] = []
+        for batch in batches:
+            keys = batch.column("key").to_pylist()
+            columns = [batch.column(name).to_pylist() for name in PLACE_TYPE.names or ()]
+            for key, *fields in zip(keys, *columns, strict=True):
+                encoded = self._checked(key, problems)
+                if encoded is None:
+                    continue
+                row = (key, encoded, Place(*fields))
+                if held is not None and held[1] == encoded:
+                    problems.add("duplicate_image", key, "the source has this key more than once")
+                    held = row if last_wins else held
+                    continue
+                if held is not None:
+                    kept.append(held)
+                held = row
+            yield from self._keep(kept, table, problems)
+            kept = []
+        yield from self._keep([held] if held else [], table, problems)
+
+    @staticmethod
+    def _checked(key: str | None, problems: ProblemWriter) -> bytes | None:
+        encoded = (key or "").encode()
+        if not encoded:
+            problems.add("unnamed_image", "", "its key is null, empty or not text")
+            return None
+        if len(encoded) > MAX_KEY_BYTES:
+            problems.add("long_key", key or "", f"its key is longer than {MAX_KEY_BYTES} bytes")
+            return None
+        return encoded
+
+    def _keep(
+        self,
+        rows: list[tuple[str, bytes, Place]],
+        table: pa.RecordBatchFileWriter,
+        problems: ProblemWriter,
+    ) -> Iterator[tuple[bytes, bytes]]:
+        for key, encoded, place in rows:
+            if place.form in _PROBLEM_OF_FORM:
+                problems.add(_PROBLEM_OF_FORM[Form(place.form)][0], key, "")
+            else:
+                self.readable += 1
+            yield encoded, _PLACE.pack(*place)
+        places = np.array([place for _, _, place in rows], PLACE_TYPE)
+        encoded_keys = [encoded for _, encoded, _ in rows]
+        self.images += len(rows)
+        self.stored_bytes += int(places["length"].sum(dtype=np.uint64))
+        parts = (
+            array("I", map(len, encoded_keys)).tobytes(),
+            b"".join(encoded_keys),
+            places["length"].tobytes(),
+            places["hash"].tobytes(),
+            places["form"].tobytes(),
+        )
+        for digest, part in zip(self._digests, parts, strict=True):
+            digest.update(part)
+        table.write_batch(
+            pa.record_batch(
+                [
+                    pa.array([key for key, _, _ in rows], pa.string()),
+                    pa.array(places["length"]),
+                    pa.array(places["form"]),
+                ],
+                schema=KEYS,
+            )
+        )
+
+
+class ImageSource:
+    """A dataset's images, opened: places by key, and the stored bytes at a place."""
+
+    def __init__(
+        self,
+        folder: Path,
+        storage: Storage,
+        cache: PageCache,
+        read_row: Callable[[FileStamp, str, int], bytes],
+    ) -> None:
+        self.facts = msgspec.json.decode((folder / "unit.json").read_bytes(), type=ImageFacts)
+        self._keys = KeyedFile(folder / "keys.lmdb", _PLACE.size)
+        files = tuple(file.stamp for file in self.facts.files)
+        columns = {file.path: file.value_column for file in self.facts.files}
+        self.reader = ValueReader(
+            files,
+            map_file(folder / "pages.bin"),
+            map_file(folder / "seeks.bin").cast("Q"),
+            storage,
+            cache,
+            lambda stamp, row: read_row(stamp, columns[stamp.path] or "", row),
+        )
+
+    def close(self) -> None:
+        """Unmap the keys."""
+        self._keys.close()
+
+    def find_place(self, key: str) -> Place | None:
+        """The place of the key's value, or None."""
+        try:
+            record = self._keys.get(key.encode())
+        except UnicodeEncodeError:
+            return None
+        return None if record is None else Place(*_PLACE.unpack(record))
+
+    def get_place(self, key: str) -> Place:
+        """The place of the key's value; raises UnknownImageError."""
+        place = self.find_place(key)
+        if place is None:
+            raise UnknownImageError(f"no image has the key {key[:200]!r}")
+        return place
+
+    def read(self, place: Place, *, wait: bool) -> Stored:
+        """The stored bytes at a place, as `ValueReader.read`."""
+        return self.reader.read(place, wait=wait)
+
+    def list_keys(self, after: str, prefix: str, limit: int) -> list[tuple[str, Place]]:
+        """At most `limit` keys that begin with `prefix` and come after `after`, in key order."""
+        found = self._keys.list_after(after.encode(), limit, prefix.encode())
+        return [(key.decode(), Place(*_PLACE.unpack(record))) for key, record in found]

@@ -1,0 +1,62 @@
+"""What a catalog has to be made of: the units that a data YAML and its files, as they are, call for.
+
+A unit's name is a fingerprint of what goes into it, so comparing names tells what is stale.
+"""
+
+import os
+from dataclasses import dataclass
+
+from app.catalog.limits import BuildLimits
+from app.catalog.units import fingerprint, fingerprint_file
+from app.data_yaml import DataYaml, Dataset, list_image_files
+from app.errors import SourceError
+
+
+@dataclass(frozen=True, slots=True)
+class SourceUnit:
+    """A unit that is made by reading one file."""
+
+    name: str
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetPlan:
+    """The units of one dataset."""
+
+    dataset: Dataset
+    instructions: SourceUnit
+    image_files: tuple[SourceUnit, ...]
+    images: str | None
+    unit: str
+
+
+def plan_dataset(dataset: Dataset, limits: BuildLimits) -> DatasetPlan:
+    """The units of a dataset; raises SourceError if a file of it can not be read."""
+    bounds = (limits.max_value_bytes, limits.max_page_bytes)
+    try:
+        path = str(dataset.mimicit_path)
+        instructions = _source("instructions", path, bounds)
+        columns = (dataset.key_column, dataset.value_column)
+        files = [] if dataset.images_path is None else list_image_files(dataset.images_path)
+        image_files = tuple(_source("file", str(file), columns, bounds) for file in files)
+        images = None
+        if dataset.images_path is not None:
+            images = f"images-{fingerprint(*[file.name for file in image_files])}"
+        config = dataset.train_config_path
+        config_name = None if config is None else fingerprint_file(str(config))
+    except OSError as error:
+        raise SourceError(f"{error.filename}: {error.strerror}") from error
+    unit = f"dataset-{fingerprint(instructions.name, images, config_name)}"
+    return DatasetPlan(dataset, instructions, image_files, images, unit)
+
+
+def _source(kind: str, path: str, *parts: object) -> SourceUnit:
+    name = f"{kind}-{fingerprint(fingerprint_file(path), *parts)}"
+    return SourceUnit(name, path, os.stat(path).st_size)
+
+
+def plan_catalog(data_yaml: DataYaml, limits: BuildLimits) -> list[DatasetPlan]:
+    """The units of every dataset, in the order of the data YAML."""
+    return [plan_dataset(dataset, limits) for dataset in data_yaml.datasets]

@@ -1,0 +1,162 @@
+"""An Arrow file of rows and an index of their ids: written in windows, mapped by readers.
+
+table.arrow  the rows, in file order; the first two columns are `row` and `id`
+starts.bin   the first row of each record batch, as uint64
+ids.lmdb     id → row
+"""
+
+import mmap
+import struct
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from app.catalog import duck
+from app.catalog.keyed import KeyedFile, sort_key, write_keyed
+from app.catalog.limits import BuildLimits
+
+_ROW = struct.Struct("<Q")
+_BATCH_ROWS = 1024
+_BATCH_BYTES = 4 << 20  # bounds what is held while the rows of a huge file stream by
+_SORTED_ROWS = 65_536
+
+
+class TableWriter:
+    """Writes rows as they come; `add` takes the columns after `row`, and the row's size in bytes."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self.rows = 0
+        self._schema = schema
+        self._starts = open(folder / "starts.bin", "wb")  # noqa: SIM115
+        self._file = pa.ipc.new_file(str(folder / "table.arrow"), schema)
+        self._held: list[tuple[Any, ...]] = []
+        self._held_bytes = 0
+
+    def add(self, values: tuple[Any, ...], size_bytes: int) -> None:
+        """Add a row; its first value is the id."""
+        self._held.append(values)
+        self._held_bytes += size_bytes
+        if len(self._held) == _BATCH_ROWS or self._held_bytes >= _BATCH_BYTES:
+            self._flush()
+
+    def __enter__(self) -> "TableWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._file.close()
+        self._starts.close()
+
+    def _flush(self) -> None:
+        if not self._held:
+            return
+        numbers = range(self.rows, self.rows + len(self._held))
+        columns = [numbers, *zip(*self._held, strict=True)]
+        arrays = [
+            pa.array(column, field.type)
+            for column, field in zip(columns, self._schema, strict=True)
+        ]
+        self._file.write_batch(pa.record_batch(arrays, schema=self._schema))
+        self._starts.write(_ROW.pack(self.rows))
+        self.rows += len(self._held)
+        self._held, self._held_bytes = [], 0
+
+
+def open_table(folder: Path) -> pa.Table:
+    """The rows, mapped."""
+    with pa.ipc.open_file(pa.memory_map(str(folder / "table.arrow"))) as file:
+        return file.read_all()
+
+
+def map_file(path: Path) -> memoryview:
+    """The bytes of a catalog file, mapped; an empty file can not be, and is empty."""
+    if not path.stat().st_size:
+        return memoryview(b"")
+    with open(path, "rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def index_table(folder: Path, limits: BuildLimits, duplicate: Callable[[str], None]) -> None:
+    """Write the index of the ids; of an id that is there again the last row counts, as in json.
+
+    `duplicate` hears of each row that does not count.
+    """
+    table = open_table(folder)
+    entries = _last_rows(_sorted_ids(table, limits, folder), duplicate)
+    write_keyed(folder / "ids.lmdb", entries, max_entries=len(table))
+
+
+def _sorted_ids(table: pa.Table, limits: BuildLimits, folder: Path) -> Iterable[tuple[str, int]]:
+    schema = pa.schema([("row", pa.uint64()), ("id", pa.string()), ("sort_key", pa.binary())])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in table.to_batches():
+            ids = batch.column("id")
+            keys = [sort_key(key) for key in ids.cast(pa.binary()).to_pylist()]
+            columns = [batch.column("row"), ids, pa.array(keys, pa.binary())]
+            yield pa.record_batch(columns, schema=schema)
+
+    source = pa.RecordBatchReader.from_batches(schema, batches())
+    sql = "SELECT id, row FROM ids ORDER BY sort_key, row"
+    with duck.connected(
+        memory_bytes=limits.duckdb_memory_bytes, threads=limits.processes, spill_folder=folder
+    ) as connection:
+        for batch in duck.query_arrow(connection, sql, {"ids": source}, _SORTED_ROWS):
+            yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+
+
+def _last_rows(
+    ids: Iterable[tuple[str, int]], duplicate: Callable[[str], None]
+) -> Iterator[tuple[bytes, bytes]]:
+    held: tuple[str, int] | None = None
+    for entry in ids:
+        if held is not None and held[0] == entry[0]:
+            duplicate(held[0])
+        elif held is not None:
+            yield held[0].encode(), _ROW.pack(held[1])
+        held = entry
+    if held is not None:
+        yield held[0].encode(), _ROW.pack(held[1])
+
+
+class Table:
+    """Rows by number and by id, read from the mapped file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = pa.ipc.open_file(pa.memory_map(str(folder / "table.arrow")))
+        self._starts = map_file(folder / "starts.bin").cast("Q")
+        self._ids = KeyedFile(folder / "ids.lmdb", _ROW.size)
+
+    def close(self) -> None:
+        """Unmap the index."""
+        self._ids.close()
+
+    def find_row(self, id: str) -> int | None:
+        """The number of the row with that id, or None."""
+        try:
+            found = self._ids.get(id.encode())
+        except UnicodeEncodeError:
+            return None
+        return None if found is None else int(_ROW.unpack(found)[0])
+
+    def get_row(self, row: int) -> dict[str, Any]:
+        """The row of that number."""
+        return self.list_rows(row, 1)[0]
+
+    def list_rows(self, first: int, limit: int) -> list[dict[str, Any]]:
+        """At most `limit` rows from row `first` on, in file order."""
+        rows: list[dict[str, Any]] = []
+        number = bisect_right(self._starts, first) - 1
+        while 0 <= number < len(self._starts) and len(rows) < limit:
+            batch = self._file.get_batch(number)
+            skip = max(0, first - self._starts[number])
+            rows += batch.slice(skip, limit - len(rows)).to_pylist()
+            number += 1
+        return rows
+
+    def read_all(self) -> pa.Table:
+        """All rows, mapped, for DuckDB."""
+        return self._file.read_all()

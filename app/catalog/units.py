@@ -1,0 +1,94 @@
+"""Units: the folders a catalog is made of, each written once, whole, and never changed.
+
+A unit's name says what it was made from, so a unit that exists is a unit that need not be built.
+It is written under a temporary name, synced and renamed: a crash leaves it whole or not at all.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from xxhash import xxh3_128_hexdigest
+
+# Part of every unit's name: raise it when what a unit holds changes.
+FORMAT_VERSION = 1
+
+_TEMPORARY = ".tmp-"
+_TAIL_BYTES = 65536  # holds the footer of a Parquet file of some hundred row groups
+
+
+def fingerprint(*parts: object) -> str:
+    """A name of 32 hexadecimal digits for what `parts` say, under this format version."""
+    return xxh3_128_hexdigest(msgspec.json.encode([FORMAT_VERSION, *parts]))
+
+
+def fingerprint_file(path: str) -> str:
+    """A name for a file as it is: its path, size, modification time and last 64 KiB.
+
+    Raises OSError.
+    """
+    with open(path, "rb") as file:
+        stat = os.fstat(file.fileno())
+        file.seek(max(0, stat.st_size - _TAIL_BYTES))
+        tail = xxh3_128_hexdigest(file.read(_TAIL_BYTES))
+    return fingerprint(path, stat.st_size, stat.st_mtime_ns, tail)
+
+
+class UnitStore:
+    """The folder in which a catalog's units are."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, name: str) -> Path:
+        """Where the unit of that name is, or would be."""
+        return self.folder / name
+
+    def has(self, name: str) -> bool:
+        """Whether the unit is there; if so it is whole."""
+        return self.path(name).is_dir()
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[Path]:
+        """A temporary folder that becomes the unit when the block ends without an error."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self.folder))
+        try:
+            yield temporary
+            for file in temporary.iterdir():
+                sync(file)
+            sync(temporary)
+            if not self.has(name):
+                temporary.rename(self.path(name))
+                sync(self.folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def remove_all_but(self, names: Collection[str]) -> None:
+        """Delete every other unit, and what crashed builders left; for the one builder only."""
+        if self.folder.is_dir():
+            for path in self.folder.iterdir():
+                if path.name not in names:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Have the file or folder on disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` in place of the file at once: a reader sees the old or the new, whole."""
+    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
+    temporary.write_bytes(data)
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)

@@ -1,0 +1,1 @@
+"""Values in place: page headers, encodings, seekable Snappy, and the reader of byte ranges."""

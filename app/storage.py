@@ -1,0 +1,161 @@
+"""Byte ranges of the user's files, refused as soon as a file is no longer the one that was indexed."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Protocol
+
+from app.errors import DamagedFileError, SourceChangedError
+
+# Linux reads what is in the page cache and refuses what is not; elsewhere every read may block.
+_NO_WAIT = getattr(os, "RWF_NOWAIT", None)
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """What a source file was when it was indexed: a read from anything else is refused."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+
+
+Read = Callable[[int, int], bytes]  # offset and length in a file → exactly those bytes
+
+
+class WouldBlockError(Exception):
+    """The bytes are not in memory: read again with `wait=True`, on a thread that may block."""
+
+
+class Storage(Protocol):
+    """Fills buffers with consecutive bytes of a stamped file."""
+
+    def read_into(
+        self, stamp: FileStamp, offset: int, buffers: Sequence[bytearray | memoryview], *, wait: bool
+    ) -> None:
+        """Fill `buffers` in order from `offset` on.
+
+        Raises SourceChangedError if the file is not what the stamp says or ends too early, and
+        WouldBlockError if `wait` is false and the bytes would have to be fetched.
+        """
+
+    def check(self, stamp: FileStamp) -> None:
+        """Raise SourceChangedError if the file is not what the stamp says."""
+
+
+def stamp_file(path: str) -> FileStamp:
+    """The stamp of a file as it is now; raises OSError."""
+    stat = os.stat(path)
+    return FileStamp(path, stat.st_size, stat.st_mtime_ns)
+
+
+def read_exactly(descriptor: int, path: str, advance: Callable[[int], None]) -> Read:
+    """A reader of byte ranges for building; it raises DamagedFileError where the file ends."""
+
+    def read(offset: int, length: int) -> bytes:
+        data = os.pread(descriptor, length, offset)
+        while len(data) < length:
+            more = os.pread(descriptor, length - len(data), offset + len(data))
+            if not more:
+                raise DamagedFileError(f"{path} ends too early")
+            data += more
+        advance(length)
+        return data
+
+    return read
+
+
+class _OpenFile:
+    """A descriptor that closes when its last user lets go, so none is closed under a read."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            os.close(self.fd)
+
+
+class LocalStorage:
+    """Local files, read with preadv through at most `max_open_files` descriptors.
+
+    Files are never mapped: a mapped file that shrinks kills the process with SIGBUS.
+    """
+
+    def __init__(self, max_open_files: int) -> None:
+        self._max_open_files = max_open_files
+        self._open: dict[FileStamp, _OpenFile] = {}
+        self._lock = Lock()
+
+    def check(self, stamp: FileStamp) -> None:
+        """Raise SourceChangedError if the file's size or time is not the stamp's (1.8 µs)."""
+        try:
+            stat = os.stat(stamp.path)
+        except OSError as error:
+            raise _changed(stamp, error.strerror or "can not be read") from error
+        if stat.st_mtime_ns != stamp.mtime_ns or stat.st_size != stamp.size_bytes:
+            raise _changed(stamp, "its size or modification time is another")
+
+    def read_into(
+        self, stamp: FileStamp, offset: int, buffers: Sequence[bytearray | memoryview], *, wait: bool
+    ) -> None:
+        self.check(stamp)
+        opened = self._open.get(stamp) or self._add(stamp)
+        wanted = sum(map(len, buffers))
+        try:
+            if wait:
+                got = os.preadv(opened.fd, buffers, offset)
+            elif _NO_WAIT is None:
+                raise WouldBlockError
+            else:
+                got = os.preadv(opened.fd, buffers, offset, _NO_WAIT)
+        except BlockingIOError as error:
+            raise WouldBlockError from error
+        except OSError as error:
+            if not wait:  # a file system that does not know RWF_NOWAIT
+                raise WouldBlockError from error
+            raise _changed(stamp, error.strerror or "can not be read") from error
+        if got != wanted:
+            if not wait:  # the cached part of a range ends where the cache does
+                raise WouldBlockError
+            self._read_rest(stamp, opened, offset, buffers, got)
+
+    def _read_rest(
+        self,
+        stamp: FileStamp,
+        opened: _OpenFile,
+        offset: int,
+        buffers: Sequence[bytearray | memoryview],
+        got: int,
+    ) -> None:
+        """Go on after a short read; every turn gets at least a byte or ends it."""
+        for buffer in buffers:
+            view = memoryview(buffer)
+            skip = min(got, len(view))
+            offset, got, view = offset + skip, got - skip, view[skip:]
+            while len(view):
+                count = os.preadv(opened.fd, [view], offset)
+                if not count:
+                    raise _changed(stamp, "it ends too early")
+                offset, view = offset + count, view[count:]
+
+    def _add(self, stamp: FileStamp) -> _OpenFile:
+        try:
+            opened = _OpenFile(stamp.path)
+        except OSError as error:
+            raise _changed(stamp, error.strerror or "can not be opened") from error
+        with self._lock:
+            while len(self._open) >= self._max_open_files:
+                del self._open[next(iter(self._open))]
+            self._open[stamp] = opened
+        return opened
+
+
+def _changed(stamp: FileStamp, why: str) -> SourceChangedError:
+    return SourceChangedError(
+        f"{stamp.path} is not the file that was indexed: {why}. Run `mimicit index` again, "
+        "or put the file back."
+    )
