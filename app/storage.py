@@ -32,7 +32,12 @@ class Storage(Protocol):
     """Fills buffers with consecutive bytes of a stamped file."""
 
     def read_into(
-        self, stamp: FileStamp, offset: int, buffers: Sequence[bytearray | memoryview], *, wait: bool
+        self,
+        stamp: FileStamp,
+        offset: int,
+        buffers: Sequence[bytearray | memoryview],
+        *,
+        wait: bool,
     ) -> None:
         """Fill `buffers` in order from `offset` on.
 
@@ -100,7 +105,12 @@ class LocalStorage:
             raise _changed(stamp, "its size or modification time is another")
 
     def read_into(
-        self, stamp: FileStamp, offset: int, buffers: Sequence[bytearray | memoryview], *, wait: bool
+        self,
+        stamp: FileStamp,
+        offset: int,
+        buffers: Sequence[bytearray | memoryview],
+        *,
+        wait: bool,
     ) -> None:
         self.check(stamp)
         opened = self._open.get(stamp) or self._add(stamp)

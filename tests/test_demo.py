@@ -12,7 +12,7 @@ from typing import Any
 
 import dask.dataframe as dd
 import pandas as pd
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image

@@ -149,9 +149,7 @@ def _build_source(
     try:
         with store.create(task.name) as folder:
             if task.name.startswith("file-"):
-                index_file(
-                    task.path, task.key_column, task.value_column, limits, folder, advance
-                )
+                index_file(task.path, task.key_column, task.value_column, limits, folder, advance)
             else:
                 build_instructions(task.path, limits, folder, advance)
     except SourceError as error:

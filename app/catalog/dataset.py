@@ -123,8 +123,7 @@ def _listed_rows(connection: Any, tables: dict[str, pa.Table]) -> NDArray[np.uin
     """Rows of the instructions that the train config lists, in file order."""
     sql = "SELECT row FROM instructions SEMI JOIN contexts ON contexts.id = instructions.id"
     parts = [
-        batch.column(0).to_numpy()
-        for batch in duck.query_arrow(connection, sql, tables, _ROWS)
+        batch.column(0).to_numpy() for batch in duck.query_arrow(connection, sql, tables, _ROWS)
     ]
     return np.sort(np.concatenate([np.empty(0, np.uint64), *parts]))
 

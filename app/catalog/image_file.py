@@ -98,7 +98,17 @@ def _index_json(stamp: FileStamp, read: Read, limits: BuildLimits, folder: Path)
     stream = JsonStream(stamp.path, read, stamp.size_bytes, limits.max_value_bytes)
     rows = _write(folder, _json_rows(stream), lambda: ([page], array("Q")))
     return FileFacts(
-        stamp.path, stamp.size_bytes, stamp.mtime_ns, rows, 1, 0, "in_place", None, False, None, None
+        stamp.path,
+        stamp.size_bytes,
+        stamp.mtime_ns,
+        rows,
+        1,
+        0,
+        "in_place",
+        None,
+        False,
+        None,
+        None,
     )
 
 
@@ -177,9 +187,7 @@ def _index_parquet(
         page = Page(0, Layout.DUCKDB, "uncompressed", 0, 0, 0, 0)
         values = _duckdb_places(reference, stamp.path, columns, limits)
         try:
-            rows = _write(
-                folder, _zip(stamp.path, columns, values), lambda: ([page], array("Q"))
-            )
+            rows = _write(folder, _zip(stamp.path, columns, values), lambda: ([page], array("Q")))
         except MemoryError as error:
             raise DamagedFileError(
                 f"{error}; its values can not be read in place either, because {reason}. Write the "

@@ -71,9 +71,7 @@ def build_images(units: list[Path], limits: BuildLimits, folder: Path) -> None:
         last_wins = any(file.path.endswith(".json") for file in files)
         batches = _sorted_rows(units, files, limits, folder)
         entries = merge.entries(batches, table, problems, last_wins=last_wins)
-        write_keyed(
-            folder / "keys.lmdb", entries, max_entries=sum(file.rows for file in files)
-        )
+        write_keyed(folder / "keys.lmdb", entries, max_entries=sum(file.rows for file in files))
     facts = ImageFacts(
         merge.digest(), merge.images, merge.readable, merge.stored_bytes, problems.counts, files
     )

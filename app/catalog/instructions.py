@@ -71,7 +71,10 @@ def build_instructions(
     """
     stamp = stamp_file(path)
     digest = xxh3_128()
-    with open(path, "rb", buffering=0) as file, ProblemWriter(folder / "problems.arrow") as problems:
+    with (
+        open(path, "rb", buffering=0) as file,
+        ProblemWriter(folder / "problems.arrow") as problems,
+    ):
         read = read_exactly(file.fileno(), path, advance)
         stream = JsonStream(path, read, stamp.size_bytes, limits.max_value_bytes)
         with TableWriter(folder, TABLE) as table:
@@ -111,7 +114,12 @@ def _records(stream: JsonStream, path: str) -> Iterator[tuple[str, Any]]:
     held: list[tuple[str, Any]] = []
     is_wrapped = False
     for name in stream.members():
-        if name == "data" and not is_wrapped and len(held) <= _MAX_METADATA and stream.peek() == "{":
+        if (
+            name == "data"
+            and not is_wrapped
+            and len(held) <= _MAX_METADATA
+            and stream.peek() == "{"
+        ):
             is_wrapped = True
             held = []
             for id in stream.members():
@@ -234,8 +242,9 @@ class InstructionTable:
         """As `list_rows`, but only those that have `text` in instruction or answer (letter case
         does not count) and `image_id` among their images."""
         rows = duck.query_rows(
-            connection, _SEARCH, {"instructions": self._table.read_all()},
+            connection,
+            _SEARCH,
+            {"instructions": self._table.read_all()},
             [first, text, image_id, limit],
         )
         return [self.get_row(row) for (row,) in rows]
-

@@ -77,7 +77,9 @@ class KeyedFile:
             return found
         return found[: self._record_bytes] if found[self._record_bytes :] == key else None
 
-    def list_after(self, after: bytes, limit: int, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    def list_after(
+        self, after: bytes, limit: int, prefix: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
         """At most `limit` pairs of keys that begin with `prefix` and come after `after`."""
         short = prefix[:_SHORT_BYTES]
         with self._environment.begin() as transaction:

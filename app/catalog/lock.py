@@ -14,9 +14,7 @@ _POLL_SECONDS = 0.2
 
 
 @contextmanager
-def build_lock(
-    folder: Path, on_wait: Callable[[str], None], wait_seconds: float
-) -> Iterator[None]:
+def build_lock(folder: Path, on_wait: Callable[[str], None], wait_seconds: float) -> Iterator[None]:
     """Hold the folder's lock; `on_wait` hears who has it, once, if another process does.
 
     Raises CatalogError if it is still held after `wait_seconds`.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from app.catalog.limits import BuildLimits
 from app.catalog.units import fingerprint, fingerprint_file
-from app.data_yaml import DataYaml, Dataset, list_image_files
+from app.data_yaml import Dataset, DataYaml, list_image_files
 from app.errors import SourceError
 
 

@@ -10,8 +10,8 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from app.errors import DamagedFileError, UnsupportedError
-from app.storage import Read
 from app.parquet.thrift import Struct, TruncatedError, read_struct
+from app.storage import Read
 
 # A header is some 30 bytes, or 8 KiB with the statistics that pyarrow allows; never a value's size.
 _HEADER_BYTES = 256
@@ -45,9 +45,7 @@ PAGE_STRUCT = struct.Struct("<IBBxxQQQQ")
 
 def pack_page(page: Page) -> bytes:
     """The page as 40 bytes of the catalog's `pages.bin`."""
-    return PAGE_STRUCT.pack(
-        page.file, page.layout, CODECS.index(page.codec), *page[3:]
-    )
+    return PAGE_STRUCT.pack(page.file, page.layout, CODECS.index(page.codec), *page[3:])
 
 
 def unpack_page(data: memoryview, number: int) -> Page:

@@ -130,7 +130,11 @@ class ColumnScan:
     def _open(self, header: PageHeader, codec: str, *, is_kept: bool) -> Body:
         """The page's body after v2's levels; `is_kept` records it as holding values."""
         skip = header.level_bytes or 0
-        offset, stored, length = header.body + skip, header.stored_bytes - skip, header.length - skip
+        offset, stored, length = (
+            header.body + skip,
+            header.stored_bytes - skip,
+            header.length - skip,
+        )
         if not header.is_compressed:
             codec = "uncompressed"
         if codec == "uncompressed":
@@ -175,9 +179,7 @@ class ColumnScan:
             return None
         return decode_hybrid(levels, highest.bit_length(), header.count) == highest
 
-    def _plain(
-        self, body: Body, count: int, present: NDArray[np.bool_] | None
-    ) -> Iterator[Places]:
+    def _plain(self, body: Body, count: int, present: NDArray[np.bool_] | None) -> Iterator[Places]:
         page = len(self.pages) - 1
         limit = self._limits.value_bytes
         is_text = self._leaf.is_text

@@ -10,7 +10,9 @@ from app.errors import DamagedFileError
 
 Struct = dict[int, Any]
 
-_STOP, _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(13)
+_STOP, _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(
+    13
+)
 _MAX_DEPTH = 16  # page headers nest three deep
 
 

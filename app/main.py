@@ -1,0 +1,79 @@
+"""The application, as a function of its settings and of the catalog's folder."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypedDict
+
+from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.routes import datasets, health, images, instructions
+from app.routes.docs import add_docs
+from app.routes.problems import add_problem_handlers
+from app.service import Service
+from app.settings import Settings
+
+VERSION = "0.1.0"
+
+
+class State(TypedDict):
+    """What the lifespan hands to every request."""
+
+    service: Service
+
+
+class StampHeaders:
+    """Adds the catalog's revision to every answer, and keeps browsers from guessing types."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        revision = scope["state"]["service"].catalog.revision
+
+        async def stamp(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                headers.append("x-catalog-revision", revision)
+                headers.append("x-content-type-options", "nosniff")
+            await send(message)
+
+        await self._app(scope, receive, stamp)
+
+
+def create_app(settings: Settings, folder: Path) -> FastAPI:
+    """The service of the catalog in `folder`; opening fails if there is none."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        service = Service(folder, settings)
+        try:
+            yield {"service": service}
+        finally:
+            service.close()
+
+    app = FastAPI(
+        title="mimicit",
+        version=VERSION,
+        summary="MIMIC-IT instructions and images, read in place from the files they are in.",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a key may end in a slash
+        max_body_size=settings.max_body_bytes,
+        lifespan=lifespan,
+    )
+    # Images first: routes are tried in turn, and they are what is asked for most.
+    app.include_router(images.create_router(settings))
+    app.include_router(instructions.create_router(settings))
+    app.include_router(datasets.create_router())
+    app.include_router(health.create_router())
+    add_docs(app)
+    add_problem_handlers(app)
+    app.add_middleware(StampHeaders)
+    return app

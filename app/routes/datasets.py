@@ -1,0 +1,54 @@
+"""Datasets: counts, shares and problems."""
+
+from collections import Counter
+
+from fastapi import APIRouter, Depends
+
+from app import schemas
+from app.catalog.catalog import Catalog
+from app.catalog.dataset import Dataset
+from app.routes.problems import PROBLEM_RESPONSES
+from app.routes.revision import CatalogService, pin_revision
+
+
+def create_router() -> APIRouter:
+    """The routes of the datasets."""
+    router = APIRouter(
+        prefix="/v1",
+        tags=["datasets"],
+        dependencies=[Depends(pin_revision)],
+        responses=PROBLEM_RESPONSES,
+    )
+
+    @router.get("/datasets", summary="Every dataset, in the order of the data YAML")
+    async def list_datasets(service: CatalogService) -> schemas.Datasets:
+        catalog = service.catalog
+        return schemas.Datasets(
+            items=[_describe(catalog, dataset) for dataset in catalog.datasets.values()]
+        )
+
+    @router.get("/datasets/{dataset}", summary="One dataset")
+    async def get_dataset(service: CatalogService, dataset: str) -> schemas.Dataset:
+        return _describe(service.catalog, service.catalog.get_dataset(dataset))
+
+    return router
+
+
+def _describe(catalog: Catalog, dataset: Dataset) -> schemas.Dataset:
+    in_group = sum(
+        other.draws for other in catalog.datasets.values() if other.group == dataset.group
+    )
+    facts = dataset.images.facts if dataset.images else None
+    return schemas.Dataset(
+        name=dataset.name,
+        group=dataset.group,
+        task_description=dataset.task_description,
+        instructions=dataset.instructions.facts.instructions,
+        usable=dataset.facts.usable,
+        images=facts.images if facts else 0,
+        num_samples=dataset.num_samples,
+        draws=dataset.draws,
+        share=dataset.draws / in_group if in_group else 0.0,
+        problems=dataset.count_problems(),
+        readers=dict(Counter(file.reader for file in facts.files)) if facts else {},
+    )

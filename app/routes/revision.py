@@ -1,0 +1,43 @@
+"""The catalog revision of a request: what it pins, and how long its answer may be kept."""
+
+from typing import Annotated
+
+from fastapi import Depends, Query, Request, Response
+
+from app.errors import RevisionChangedError
+from app.service import Service
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+REVALIDATE = "no-cache"
+
+
+def get_service(request: Request) -> Service:
+    """The worker's open catalog, as the lifespan yields it."""
+    service: Service = request.state.service
+    return service
+
+
+def check_revision(service: Service, revision: str | None) -> str:
+    """The Cache-Control of an answer; raises RevisionChangedError if another one is pinned."""
+    if revision is None:
+        return REVALIDATE
+    if revision != service.catalog.revision:
+        raise RevisionChangedError(
+            f"the catalog's revision is {service.catalog.revision}, and the request pins "
+            f"{revision[:64]!r}: the data have changed. Ask without revision=, or pin the new one."
+        )
+    return IMMUTABLE
+
+
+def pin_revision(
+    response: Response,
+    service: Annotated[Service, Depends(get_service)],
+    revision: Annotated[
+        str | None, Query(description="Answer only from the catalog of this revision, else 409.")
+    ] = None,
+) -> None:
+    """Check the pinned revision, and say how long the answer may be kept."""
+    response.headers["cache-control"] = check_revision(service, revision)
+
+
+CatalogService = Annotated[Service, Depends(get_service)]

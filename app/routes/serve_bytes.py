@@ -1,0 +1,60 @@
+"""Bytes as an HTTP answer: conditions and ranges, as RFC 9110 has them."""
+
+import re
+
+from fastapi import Request, Response
+
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})$")
+
+
+def is_known(request: Request, etag: str) -> bool:
+    """Whether the client has these bytes already, by If-None-Match (RFC 9110, 13.1.2)."""
+    header = request.headers.get("if-none-match")
+    if header is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return etag in tags or tags == ["*"]
+
+
+def answer_bytes(
+    request: Request, data: bytes, content_type: str, headers: dict[str, str]
+) -> Response:
+    """The bytes, or the one range of them that is asked for; headers only for HEAD."""
+    headers["content-type"] = content_type
+    wanted = request.headers.get("range")
+    status, part = 200, data
+    if wanted is not None and request.method == "GET" and _range_holds(request, headers["etag"]):
+        span = _find_span(wanted, len(data))
+        if span is not None:
+            first, last = span
+            if first > last:
+                headers["content-range"] = f"bytes */{len(data)}"
+                del headers["content-type"]
+                return Response(status_code=416, headers=headers)
+            headers["content-range"] = f"bytes {first}-{last}/{len(data)}"
+            status, part = 206, data[first : last + 1]
+    if request.method == "HEAD":
+        headers["content-length"] = str(len(data))
+        return Response(status_code=200, headers=headers)
+    return Response(part, status, headers)
+
+
+def _range_holds(request: Request, etag: str) -> bool:
+    condition = request.headers.get("if-range")
+    return condition is None or condition == etag
+
+
+def _find_span(wanted: str, length: int) -> tuple[int, int] | None:
+    """First and last byte; first > last if there is no such byte; None if it is to be ignored,
+    as several ranges and units other than bytes may be (RFC 9110, 14.2)."""
+    match = _RANGE.match(wanted.strip())
+    if match is None or match[1] == match[2] == "":
+        return None
+    if not match[1]:
+        suffix = int(match[2])
+        return (length - min(suffix, length), length - 1) if suffix else (1, 0)
+    first = int(match[1])
+    last = min(int(match[2]), length - 1) if match[2] else length - 1
+    if match[2] and int(match[2]) < first:
+        return None
+    return (first, last) if first < length else (1, 0)

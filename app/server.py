@@ -1,0 +1,78 @@
+"""Runs the service: builds the catalog while /readyz says how far it is, then starts the workers.
+
+One listening socket is open from the start to the end, so no connection is ever refused.
+"""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from app.catalog.progress import Progress
+from app.errors import MimicitError
+from app.main import create_app
+from app.settings import Settings
+from app.waiting import WaitingApp
+
+
+class ListenError(MimicitError):
+    """The address can not be listened on."""
+
+    code = "listen"
+
+
+def open_socket(settings: Settings) -> socket.socket:
+    """A socket listening on the settings' address; raises ListenError."""
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listening = socket.create_server(
+            (settings.host, settings.port), family=family, backlog=2048
+        )
+    except OSError as error:
+        raise ListenError(
+            f"{settings.host}:{settings.port} can not be listened on ({error.strerror}); "
+            "choose another with --host and --port"
+        ) from error
+    listening.set_inheritable(True)
+    return listening
+
+
+@contextmanager
+def answering(listening: socket.socket) -> Iterator[Callable[[Progress], None]]:
+    """Answer /healthz and /readyz on a thread; yields what takes the progress to tell of."""
+    app = WaitingApp()
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    # A duplicate, because the server closes what it is given.
+    thread = threading.Thread(target=server.run, args=([listening.dup()],), daemon=True)
+    thread.start()
+    try:
+        yield app.report
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def serve(settings: Settings, folder: Path, listening: socket.socket) -> None:
+    """Serve the catalog in `folder` until told to stop, with a process for each worker."""
+    config = uvicorn.Config(
+        partial(create_app, settings, folder),
+        factory=True,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
+    Multiprocess(config, [listening]).run()

@@ -1,0 +1,74 @@
+"""A worker's open catalog, and the threads that read and resize for it; no HTTP."""
+
+from functools import partial
+from pathlib import Path
+
+from app.catalog.catalog import Catalog
+from app.catalog.image_source import ImageSource
+from app.catalog.instructions import Instruction, InstructionTable
+from app.images.resize import Resize, resize
+from app.images.stored import Form, decode
+from app.parquet.place import Place
+from app.parquet.reader import Stored
+from app.pool import Pool
+from app.settings import Settings
+from app.storage import WouldBlockError
+
+
+class Service:
+    """Answers for one worker; `close` it when done."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.settings = settings
+        self.catalog = Catalog(
+            folder,
+            max_open_files=settings.max_open_files,
+            page_cache_bytes=settings.page_cache_bytes,
+            duckdb_memory_bytes=settings.duckdb_memory_bytes,
+        )
+        self._reads = Pool("reads", settings.read_threads, settings.max_waiting)
+        self._resizes = Pool("resizes", settings.resize_threads, settings.max_waiting)
+
+    def close(self) -> None:
+        """Finish what is in flight and unmap the catalog."""
+        self._reads.close()
+        self._resizes.close()
+        self.catalog.close()
+
+    async def read_stored(self, source: ImageSource, place: Place) -> Stored:
+        """The stored bytes of an image: at once if they are in memory, else on a thread.
+
+        Raises ImageUnreadableError, SourceChangedError and OverloadedError.
+        """
+        if place.form >= Form.NULL:
+            decode(b"", Form(place.form))
+        try:
+            return source.read(place, wait=False)
+        except WouldBlockError:
+            return await self._reads.run(partial(source.read, place, wait=True))
+
+    async def read_image(self, source: ImageSource, place: Place) -> bytes:
+        """The bytes of an image, decoded; raises what `read_stored` does."""
+        return decode(await self.read_stored(source, place), Form(place.form))
+
+    async def resize_image(
+        self, source: ImageSource, place: Place, how: Resize
+    ) -> tuple[bytes, str]:
+        """A resized image and its content type; raises also InvalidRequestError."""
+        data = await self.read_image(source, place)
+        max_pixels = self.settings.max_image_pixels
+        return await self._resizes.run(partial(resize, data, how, max_pixels=max_pixels))
+
+    async def search(
+        self,
+        table: InstructionTable,
+        first: int,
+        limit: int,
+        text: str | None,
+        image_id: str | None,
+    ) -> list[Instruction]:
+        """Instructions from row `first` on that have the text and the image."""
+        connection = self.catalog.reference.connect
+        return await self._reads.run(
+            lambda: table.search(connection(), first, limit, text, image_id)
+        )

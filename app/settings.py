@@ -1,0 +1,147 @@
+"""Every setting, read once: from the command line, the environment (MIMICIT_…) and a YAML file."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from platformdirs import user_cache_path
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from app.errors import MimicitError
+
+_MIB = 1 << 20
+_CORES = os.cpu_count() or 1
+
+Count = Annotated[int, Ge(1)]
+Bytes = Annotated[int, Ge(0)]
+
+
+class SettingsError(MimicitError):
+    """A setting has a value that it can not have."""
+
+    code = "settings"
+
+
+class Settings(BaseSettings):
+    """What the service may do and take; sizes are bytes, times are seconds."""
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix="MIMICIT_", extra="forbid")
+
+    data_yaml: Path | None = Field(None, description="The data YAML to serve.")
+    catalog_dir: Path = Field(
+        default_factory=lambda: user_cache_path("mimicit"),
+        description="Where catalogs are kept. Never beside the data, which may be read-only.",
+    )
+
+    host: str = Field("127.0.0.1", description="The address to listen on: by default this machine.")
+    port: Annotated[int, Ge(0)] = Field(8000, le=65535, description="The port to listen on.")
+    workers: Count = Field(_CORES, description="Server processes: one a core, since each has one.")
+    keep_alive_seconds: Count = Field(
+        30, description="How long an idle connection stays: longer than a step of training."
+    )
+    shutdown_seconds: Count = Field(
+        30, description="How long what is in flight may take to finish when the service stops."
+    )
+
+    index_processes: Count = Field(_CORES, description="Processes that index files side by side.")
+    build_wait_seconds: Bytes = Field(
+        3600, description="How long to wait for another process that is building the catalog."
+    )
+    duckdb_memory_bytes: Count = Field(
+        700 * _MIB,
+        description="DuckDB's memory, in each process. A row of a pandas file takes it 400 MB "
+        "(two pages of 100 MB, as stored and decoded), and an indexing process stays under 1 GB.",
+    )
+    max_value_bytes: Count = Field(
+        64 * _MIB,
+        description="The largest stored image. Larger ones are problems, and never served: an "
+        "answer is held in memory whole.",
+    )
+    max_page_bytes: Count = Field(
+        256 * _MIB,
+        description="The largest Parquet page of a codec that has to be decoded whole (all but "
+        "Snappy). pyarrow's pages of pictures are some 100 MB.",
+    )
+
+    page_cache_bytes: Bytes = Field(
+        256 * _MIB,
+        description="Decoded pages kept in each worker, for those codecs: two pages of 100 MB.",
+    )
+    max_open_files: Count = Field(
+        512, description="Source files each worker keeps open, half of the usual limit of 1,024."
+    )
+    read_threads: Count = Field(
+        8, description="Reads of a worker that wait for a disk at the same time."
+    )
+    resize_threads: Count = Field(
+        max(1, _CORES // 2),
+        description="Pictures a worker resizes at the same time: each takes a core.",
+    )
+    max_waiting: Count = Field(
+        256,
+        description="Reads, or resizings, of a worker that wait for a thread. More are answered "
+        "503 `overloaded` at once: 256 reads of 10 ms in 8 threads wait 0.3 s.",
+    )
+
+    default_page_items: Count = Field(100, description="Items of a page, if `limit` is not given.")
+    max_page_items: Count = Field(1000, description="The largest `limit`: about 1 MB of JSON.")
+    max_lookup_keys: Count = Field(1000, description="Keys of one images:lookup.")
+    max_answer_bytes: Count = Field(
+        64 * _MIB, description="Stored bytes of the images in one answer, which is held in memory."
+    )
+    max_body_bytes: Count = Field(
+        2 * _MIB, description="The largest request body: 1,000 keys of 1,000 bytes, escaped."
+    )
+    max_image_pixels: Count = Field(
+        64_000_000, description="The largest picture to resize: 8,000 by 8,000, 200 MB decoded."
+    )
+    max_resize_side: Count = Field(4096, description="The largest `width` or `height` asked for.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The command line goes before the environment, and that before the file."""
+        return init_settings, env_settings
+
+
+def load_settings(config: Path | None = None, **given: Any) -> Settings:
+    """The settings: those given, else the environment's, else the YAML file's, else the defaults.
+
+    The file is `config`, or what MIMICIT_CONFIG names. Raises SettingsError, with every mistake.
+    """
+    path = config or (Path(name) if (name := os.environ.get("MIMICIT_CONFIG")) else None)
+    if path is not None and not path.is_file():
+        raise SettingsError(f"{path}: there is no such settings file")
+
+    class FileSettings(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *args: Any, **sources: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            found = super().settings_customise_sources(settings_cls, *args, **sources)
+            if path is None:
+                return found
+            return *found, YamlConfigSettingsSource(settings_cls, yaml_file=path)
+
+    chosen = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Settings.model_construct(**FileSettings(**chosen).model_dump())
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, mistake['loc'])) or 'settings'}: {mistake['msg']}"
+            for mistake in error.errors()
+        ]
+        raise SettingsError("\n".join(["settings that can not be used:", *lines])) from error
