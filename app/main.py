@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.routes import datasets, health, images, instructions
 from app.routes.docs import add_docs
 from app.routes.problems import add_problem_handlers
+from app.routes.warm_images import WarmImages
 from app.service import Service
 from app.settings import Settings
 
@@ -46,7 +47,7 @@ class StampHeaders:
         await self._app(scope, receive, stamp)
 
 
-def create_app(settings: Settings, folder: Path) -> FastAPI:
+def create_app(settings: Settings, folder: Path) -> ASGIApp:
     """The service of the catalog in `folder`; opening fails if there is none."""
 
     @asynccontextmanager
@@ -76,4 +77,4 @@ def create_app(settings: Settings, folder: Path) -> FastAPI:
     add_docs(app)
     add_problem_handlers(app)
     app.add_middleware(StampHeaders)
-    return app
+    return WarmImages(app)

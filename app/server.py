@@ -72,6 +72,7 @@ def serve(settings: Settings, folder: Path, listening: socket.socket) -> None:
         lifespan="on",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )

@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from app.errors import DamagedFileError
+from app.parquet.snappy import as_bytes
 
 
 def decompress_page(codec: str, data: bytes, length: int) -> memoryview:
@@ -17,7 +18,7 @@ def decompress_page(codec: str, data: bytes, length: int) -> memoryview:
     if not length:
         return memoryview(b"")
     try:
-        return memoryview(pa.Codec(codec).decompress(data, length))
+        return as_bytes(pa.Codec(codec).decompress(data, length))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DamagedFileError(f"a page does not decode: {error}") from error
 

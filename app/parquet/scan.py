@@ -76,6 +76,8 @@ class ColumnScan:
                 )
 
     def _chunk_places(self, chunk: pq.ColumnChunkMetaData) -> Iterator[Places]:
+        if not chunk.num_values:
+            return  # without rows it has no pages, and writers leave its offsets at 0
         codec = chunk.compression.lower()
         codec = "lz4_raw" if codec == "lz4" else codec
         if codec not in CODECS:

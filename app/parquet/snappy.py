@@ -38,11 +38,16 @@ def encode_varint(number: int) -> bytes:
     return bytes(out)
 
 
+def as_bytes(buffer: pa.Buffer) -> memoryview:
+    """The buffer as unsigned bytes; as it comes, a byte over 127 is a negative number."""
+    return memoryview(buffer).cast("B")
+
+
 def decompress(fragments: bytes | memoryview, length: int) -> memoryview:
     """The `length` bytes that a run of whole fragments stands for; raises DamagedFileError."""
     stream = b"".join((encode_varint(length), fragments))
     try:
-        return memoryview(pa.Codec("snappy").decompress(stream, length))
+        return as_bytes(pa.Codec("snappy").decompress(stream, length))
     except (OSError, pa.ArrowInvalid) as error:
         raise DamagedFileError(f"a Snappy stream is damaged: {error}") from error
 

@@ -1,13 +1,11 @@
 """Images: the bytes of one, pages of keys, and many at once."""
 
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 import PIL
 import pybase64
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.routing import APIRoute
-from starlette.types import Receive, Scope, Send
 
 from app import schemas
 from app.catalog.image_source import ImageSource
@@ -22,31 +20,6 @@ from app.routes.revision import CatalogService, check_revision, pin_revision
 from app.routes.serve_bytes import answer_bytes, is_known
 from app.service import Service
 from app.settings import Settings
-
-
-class ImageRoute(APIRoute):
-    """A request for an image as it is goes straight to its bytes.
-
-    What FastAPI does for a parameter takes longer than reading the picture, so only requests with
-    parameters other than `revision` go through it.
-    """
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        query = scope["query_string"]
-        if scope["method"] in ("GET", "HEAD") and (not query or _pins_only(query)):
-            service: Service = scope["state"]["service"]
-            request = Request(scope, receive)
-            pinned = request.query_params.get("revision") if query else None
-            source, place = _find(service, scope["path_params"])
-            response = await _answer(service, request, source, place, pinned, None)
-            await response(scope, receive, send)
-        else:
-            await super().handle(scope, receive, send)
-
-
-def _pins_only(query: bytes) -> bool:
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    return [name for name, _ in pairs] == ["revision"]
 
 
 def _find(service: Service, path: dict[str, Any]) -> tuple[ImageSource, Place]:
@@ -140,7 +113,6 @@ def create_router(settings: Settings) -> APIRouter:
                 operation_id=f"{endpoint.__name__}_{method.lower()}",
                 response_class=Response,
                 responses=_IMAGE_RESPONSES,
-                route_class_override=ImageRoute,
             )
 
     @router.get(
