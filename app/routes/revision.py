@@ -1,4 +1,7 @@
-"""The catalog revision of a request: what it pins, and how long its answer may be kept."""
+"""The catalog revision of a request: what it pins, and how long its answer may be kept.
+
+Dependencies are coroutines: FastAPI runs plain functions on a thread, which takes longer than they do.
+"""
 
 from typing import Annotated
 
@@ -11,7 +14,7 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 REVALIDATE = "no-cache"
 
 
-def get_service(request: Request) -> Service:
+async def get_service(request: Request) -> Service:
     """The worker's open catalog, as the lifespan yields it."""
     service: Service = request.state.service
     return service
@@ -29,7 +32,7 @@ def check_revision(service: Service, revision: str | None) -> str:
     return IMMUTABLE
 
 
-def pin_revision(
+async def pin_revision(
     response: Response,
     service: Annotated[Service, Depends(get_service)],
     revision: Annotated[
