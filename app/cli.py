@@ -10,7 +10,7 @@ from rich.console import Console
 from app.catalog.build import build_catalog, is_fresh
 from app.catalog.limits import BuildLimits
 from app.catalog.manifest import Manifest
-from app.catalog.progress import Report
+from app.catalog.progress import Progress, Report
 from app.catalog.units import fingerprint
 from app.data_yaml import DataYaml, load_data_yaml
 from app.demo import write_demo
@@ -67,7 +67,12 @@ def serve(
     with server.open_socket(settings) as listening:
         if not is_fresh(data_yaml, folder, build_limits(settings)):
             with server.answering(listening) as tell, show_progress(console) as show:
-                _build(data_yaml, settings, lambda progress: (tell(progress), show(progress)))
+
+                def report(progress: Progress) -> None:
+                    tell(progress)
+                    show(progress)
+
+                _build(data_yaml, settings, report)
         address, bound_port = listening.getsockname()[:2]
         _greet(console, data_yaml, f"http://{address}:{bound_port}")
         server.serve(settings, folder, listening)

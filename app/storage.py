@@ -1,4 +1,4 @@
-"""Byte ranges of the user's files, refused as soon as a file is no longer the one that was indexed."""
+"""Byte ranges of the user's files, refused once a file is no longer the one that was indexed."""
 
 import os
 from collections.abc import Callable, Sequence

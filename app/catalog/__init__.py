@@ -1,1 +1,1 @@
-"""The catalog: what is derived from the sources once, and can always be thrown away and built again."""
+"""The catalog: what is derived from the sources, once, and can always be built again."""

@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,7 +52,7 @@ class _Task:
 
 
 def is_fresh(data_yaml: DataYaml, folder: Path, limits: BuildLimits) -> bool:
-    """Whether the catalog in `folder` is what the data YAML and its files, as they are, call for."""
+    """Whether the catalog in `folder` is what the data YAML and its files call for now."""
     manifest = load_manifest(folder)
     if manifest is None:
         return False
@@ -220,8 +221,12 @@ def _start_worker(counter: Any) -> None:
     _counter = counter
     parent = multiprocessing.parent_process()
     if parent is not None:  # a worker would otherwise outlive a parent that is killed
-        watch = threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True)
-        watch.start()
+        threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
+
+
+def _exit_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _build_in_worker(store: UnitStore, task: _Task, limits: BuildLimits) -> str | None:

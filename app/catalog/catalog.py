@@ -51,12 +51,12 @@ class Catalog:
 
     def close(self) -> None:
         """Unmap everything."""
-        for opened in (
-            *self.datasets.values(),
-            *self._instructions.values(),
-            *self._images.values(),
-        ):
-            opened.close()
+        for dataset in self.datasets.values():
+            dataset.close()
+        for instructions in self._instructions.values():
+            instructions.close()
+        for images in self._images.values():
+            images.close()
         self.reference.close()
 
     def get_dataset(self, name: str) -> Dataset:

@@ -92,7 +92,9 @@ def _translated(path: str) -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException as error:
         raise MemoryError(f"{path}: DuckDB needs more memory than it may take") from error
-    except duckdb.Error as error:
+    # Errors in the middle of a stream come through Arrow as an OSError, and one whose message
+    # quotes damaged bytes comes as a UnicodeDecodeError.
+    except (duckdb.Error, OSError, UnicodeDecodeError) as error:
         raise DamagedFileError(f"{path}: DuckDB can not read it: {error}") from error
 
 

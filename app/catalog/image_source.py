@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 from xxhash import xxh3_128
 
-from app.catalog import duck, image_file
+from app.catalog import duck
 from app.catalog.image_file import FileFacts
+from app.catalog.image_rows import ROWS
 from app.catalog.keyed import MAX_KEY_BYTES, KeyedFile, sort_key, write_keyed
 from app.catalog.limits import BuildLimits
 from app.catalog.problems import ProblemWriter
@@ -94,9 +95,7 @@ def _sorted_rows(
     units: list[Path], files: list[FileFacts], limits: BuildLimits, folder: Path
 ) -> Iterator[pa.RecordBatch]:
     """All rows in the order of their sort keys, and of the files where those are the same."""
-    schema = image_file.ROWS.append(pa.field("sort_key", pa.binary())).append(
-        pa.field("ordinal", pa.uint64())
-    )
+    schema = ROWS.append(pa.field("sort_key", pa.binary())).append(pa.field("ordinal", pa.uint64()))
     rows = pa.RecordBatchReader.from_batches(schema, _numbered_rows(units, files, schema))
     sql = "SELECT * FROM rows ORDER BY sort_key, ordinal"
     with duck.connected(

@@ -109,7 +109,7 @@ def _records(stream: JsonStream, path: str) -> Iterator[tuple[str, Any]]:
     """The (id, record) pairs of {"meta": …, "data": {id: record}}, or of a bare {id: record}."""
     if stream.peek() != "{":
         raise DamagedFileError(
-            f'{path}: an object was expected, {{"meta": …, "data": {{id: record}}}} or {{id: record}}'
+            f'{path}: an object was expected, {{"meta": …, "data": {{id: record}}}}'
         )
     held: list[tuple[str, Any]] = []
     is_wrapped = False

@@ -1,4 +1,4 @@
-"""Keys in byte order, each with a record: an LMDB file, written once in order, mapped by readers."""
+"""Keys in byte order, each with a record: an LMDB file, written once and mapped by readers."""
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b

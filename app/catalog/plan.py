@@ -1,4 +1,4 @@
-"""What a catalog has to be made of: the units that a data YAML and its files, as they are, call for.
+"""What a catalog has to be made of: the units that a data YAML and its files call for now.
 
 A unit's name is a fingerprint of what goes into it, so comparing names tells what is stale.
 """

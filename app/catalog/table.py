@@ -25,7 +25,7 @@ _SORTED_ROWS = 65_536
 
 
 class TableWriter:
-    """Writes rows as they come; `add` takes the columns after `row`, and the row's size in bytes."""
+    """Writes rows as they come, numbering them."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self.rows = 0

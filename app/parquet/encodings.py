@@ -60,4 +60,5 @@ def _unpack(packed: memoryview, bit_width: int) -> NDArray[np.uint32]:
     bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), bitorder="little")
     rows = bits[: len(bits) // bit_width * bit_width].reshape(-1, bit_width)
     weights = np.left_shift(np.uint32(1), np.arange(bit_width, dtype=np.uint32))
-    return (rows * weights).sum(axis=1, dtype=np.uint32)
+    numbers: NDArray[np.uint32] = (rows * weights).sum(axis=1, dtype=np.uint32)
+    return numbers

@@ -60,6 +60,11 @@ class ColumnScan:
         self._limits = limits
         self._enter_snappy = enter_snappy
 
+    @property
+    def rows(self) -> int:
+        """How many rows the file says it has."""
+        return int(self._footer.num_rows)
+
     def places(self) -> Iterator[Places]:
         """The places of the rows in file order, at most a page's rows at a time."""
         if self._leaf.is_repeated:
@@ -131,12 +136,8 @@ class ColumnScan:
 
     def _open(self, header: PageHeader, codec: str, *, is_kept: bool) -> Body:
         """The page's body after v2's levels; `is_kept` records it as holding values."""
-        skip = header.level_bytes or 0
-        offset, stored, length = (
-            header.body + skip,
-            header.stored_bytes - skip,
-            header.length - skip,
-        )
+        levels = header.level_bytes or 0
+        stored, length = header.stored_bytes - levels, header.length - levels
         if not header.is_compressed:
             codec = "uncompressed"
         if codec == "uncompressed":
@@ -145,7 +146,7 @@ class ColumnScan:
             layout = Layout.SNAPPY
         else:
             layout = Layout.WHOLE
-        page = Page(0, layout, codec, offset, stored, length, len(self.seeks))
+        page = Page(0, layout, codec, header.body + levels, stored, length, len(self.seeks))
         if is_kept:
             self.pages.append(page)
         seeks = self.seeks if is_kept else array("Q")
@@ -179,7 +180,9 @@ class ColumnScan:
             levels = bytes(body.take(_LENGTH.unpack(body.take(4))[0]))
         if not highest:
             return None
-        return decode_hybrid(levels, highest.bit_length(), header.count) == highest
+        found = decode_hybrid(levels, highest.bit_length(), header.count)
+        present: NDArray[np.bool_] = found == highest
+        return present
 
     def _plain(self, body: Body, count: int, present: NDArray[np.bool_] | None) -> Iterator[Places]:
         page = len(self.pages) - 1

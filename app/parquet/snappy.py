@@ -43,7 +43,7 @@ def as_bytes(buffer: pa.Buffer) -> memoryview:
     return memoryview(buffer).cast("B")
 
 
-def decompress(fragments: bytes | memoryview, length: int) -> memoryview:
+def decompress(fragments: bytes | bytearray | memoryview, length: int) -> memoryview:
     """The `length` bytes that a run of whole fragments stands for; raises DamagedFileError."""
     stream = b"".join((encode_varint(length), fragments))
     try:

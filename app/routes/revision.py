@@ -1,6 +1,7 @@
 """The catalog revision of a request: what it pins, and how long its answer may be kept.
 
-Dependencies are coroutines: FastAPI runs plain functions on a thread, which takes longer than they do.
+Dependencies are coroutines: FastAPI runs plain functions on a thread, and the way there and back
+takes longer than they do.
 """
 
 from typing import Annotated

@@ -1,0 +1,211 @@
+"""A Parquet file of images: its values in place, else its pages whole, else DuckDB's reading.
+
+DuckDB's reading is the truth: rows of every file are compared with it before they are served.
+"""
+
+from array import array
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from app.catalog.duck import ParquetRows
+from app.catalog.image_rows import BATCH_ROWS, Scanned, ScannedFile, WriteRows
+from app.catalog.limits import BuildLimits
+from app.errors import DamagedFileError, UnsupportedError
+from app.images.stored import Form
+from app.parquet.columns import Columns, choose_columns, read_footer
+from app.parquet.pages import Layout, Page
+from app.parquet.place import PLACE_TYPE, Place, Places, hash_stored, note_value
+from app.parquet.scan import ColumnScan, ScanLimits
+from app.storage import Read
+
+# Rows compared with DuckDB's reading: the first, the last and some between, so that dictionary
+# pages and plain pages both have theirs. Each costs DuckDB a page of 100 MB in a pandas file.
+_COMPARED_ROWS = 6
+
+
+def scan_parquet(
+    path: str,
+    read: Read,
+    named: tuple[str | None, str | None],
+    reference: ParquetRows,
+    limits: BuildLimits,
+    write_rows: WriteRows,
+) -> ScannedFile:
+    """Write the rows of the file, whose key and value columns may be named.
+
+    Raises SourceError if its columns are not plain or it can not be read.
+    """
+    footer = read_footer(path)
+    columns = choose_columns(path, footer, *named)
+    try:
+        reasons: list[str] = []
+        for enter_snappy in (True, False):
+            scan = ColumnScan(
+                read,
+                footer,
+                columns.value,
+                ScanLimits(limits.max_value_bytes, limits.max_page_bytes),
+                enter_snappy=enter_snappy,
+            )
+            try:
+                return _scan_in_place(path, columns, scan, reference, write_rows, reasons)
+            except UnsupportedError as error:
+                reasons.append(str(error))
+        return _scan_with_duckdb(path, columns, reference, limits, write_rows, reasons[0])
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{path}: {error}") from error
+
+
+def _scan_in_place(
+    path: str,
+    columns: Columns,
+    scan: ColumnScan,
+    reference: ParquetRows,
+    write_rows: WriteRows,
+    reasons: list[str],
+) -> ScannedFile:
+    compared = _Compared(scan.rows)
+    rows = write_rows(_zip(path, columns, compared.watch(scan.places())))
+    is_compared = compared.check(reference, path, columns.value.path)
+    whole = [page for page in scan.pages if page.layout == Layout.WHOLE]
+    return ScannedFile(
+        rows,
+        scan.pages,
+        scan.seeks,
+        "whole_pages" if whole else "in_place",
+        (reasons or [f"its codec is {whole[0].codec}"])[0] if whole else None,
+        is_compared,
+        columns.key.path,
+        columns.value.path,
+    )
+
+
+def _scan_with_duckdb(
+    path: str,
+    columns: Columns,
+    reference: ParquetRows,
+    limits: BuildLimits,
+    write_rows: WriteRows,
+    reason: str,
+) -> ScannedFile:
+    page = Page(0, Layout.DUCKDB, "uncompressed", 0, 0, 0, 0)
+    values = _duckdb_places(reference, path, columns, limits)
+    try:
+        rows = write_rows(_zip(path, columns, values))
+    except MemoryError as error:
+        raise DamagedFileError(
+            f"DuckDB can not read it in duckdb_memory_bytes, nor can it be read in place, because "
+            f"{reason}. Raise that setting, or write the file again with smaller pages."
+        ) from error
+    key, value = columns.key.path, columns.value.path
+    return ScannedFile(rows, [page], array("Q"), "duckdb", reason, True, key, value)
+
+
+def _duckdb_places(
+    reference: ParquetRows, path: str, columns: Columns, limits: BuildLimits
+) -> Iterator[Places]:
+    is_text = columns.value.is_text
+    found: list[Place] = []
+    for row, stored in enumerate(reference.scan(path, columns.value.path)):
+        if stored is None:
+            found.append(Place(row, 0, 0, 0, Form.NULL))
+        else:
+            kept = memoryview(stored) if len(stored) <= limits.max_value_bytes else None
+            found.append(note_value(0, row, len(stored), kept, is_text=is_text))
+        if len(found) == BATCH_ROWS:
+            yield np.array(found, PLACE_TYPE)
+            found = []
+    yield np.array(found, PLACE_TYPE)
+
+
+class _Compared:
+    """Some rows of a file, to be compared with DuckDB's reading of them."""
+
+    def __init__(self, rows: int) -> None:
+        last = rows - 1
+        steps = range(_COMPARED_ROWS)
+        self._rows = sorted({last * step // (_COMPARED_ROWS - 1) for step in steps} if rows else ())
+        self._places: dict[int, Place] = {}
+
+    def watch(self, blocks: Iterator[Places]) -> Iterator[Places]:
+        """The blocks as they come, noting the places of the rows to compare."""
+        first = 0
+        self._places.clear()
+        for block in blocks:
+            for row in self._rows:
+                if first <= row < first + len(block):
+                    self._places[row] = Place(*block[row - first].item())
+            first += len(block)
+            yield block
+
+    def check(self, reference: ParquetRows, path: str, column: str) -> bool:
+        """Whether DuckDB read the rows; raises UnsupportedError if it read other values."""
+        if not self._places:
+            return True
+        try:
+            found = reference.get(path, column, list(self._places))
+        except MemoryError:
+            return False
+        for row, place in self._places.items():
+            if not _agree(place, found.get(row)):
+                raise UnsupportedError(f"DuckDB reads row {row} differently")
+        return True
+
+
+def _agree(place: Place, stored: bytes | None) -> bool:
+    if stored is None or place.form == Form.NULL:
+        return stored is None and place.form == Form.NULL
+    if len(stored) != place.length:
+        return False
+    return place.form == Form.TOO_LARGE or hash_stored(stored) == place.hash
+
+
+def _zip(path: str, columns: Columns, blocks: Iterator[Places]) -> Iterator[Scanned]:
+    """Put the keys beside the places of the same rows."""
+    keys = _KeyColumn(path, columns.key.path)
+    for places in blocks:
+        if len(places):
+            yield keys.take(len(places)), places
+    if keys.take_any():
+        raise DamagedFileError("it has more keys than values")
+
+
+class _KeyColumn:
+    """The keys of a file from the front, read by pyarrow some thousand rows at a time."""
+
+    def __init__(self, path: str, column: str) -> None:
+        self._batches = self._read(path, column)
+        self._held = pa.array([], pa.string())
+
+    @staticmethod
+    def _read(path: str, column: str) -> Iterator[pa.Array]:
+        try:
+            with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+                for batch in file.iter_batches(BATCH_ROWS, columns=[column], use_threads=False):
+                    keys = batch.column(0)
+                    for name in column.split(".")[1:]:
+                        keys = keys.field(name)
+                    text = keys.cast(pa.string())
+                    text.validate(full=True)  # pyarrow takes text from the file without looking
+                    yield text
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise DamagedFileError(f"its key column can not be read: {error}") from error
+
+    def take(self, count: int) -> pa.Array:
+        parts = [self._held]
+        have = len(self._held)
+        while have < count:
+            batch = next(self._batches, None)
+            if batch is None:
+                raise DamagedFileError("it has fewer keys than values")
+            parts.append(batch)
+            have += len(batch)
+        joined = pa.concat_arrays(parts) if len(parts) > 1 else self._held
+        self._held = joined.slice(count)
+        return joined.slice(0, count)
+
+    def take_any(self) -> bool:
+        return bool(len(self._held)) or any(len(batch) for batch in self._batches)
