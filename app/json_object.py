@@ -73,7 +73,8 @@ class JsonStream:
         while True:
             if self.peek() != '"':
                 raise self._damaged("a name in quotes was expected")
-            name = self.value()
+            # A name that is not UTF-8 becomes one that no text has: that member's problem only.
+            name = self.value(errors="surrogateescape")
             self._expect(":")
             self.peek()
             yield name
@@ -98,10 +99,11 @@ class JsonStream:
                 return
             self._expect(",")
 
-    def value(self) -> Any:
+    def value(self, *, errors: str = "strict") -> Any:
         """The next value, as json.loads gives it.
 
-        Raises NotTextError for a value whose strings are not UTF-8; the stream is then behind it.
+        Raises NotTextError for a value whose strings are not UTF-8, unless `errors`, as that of
+        `bytes.decode`, makes text of them; the stream is then behind it.
         """
         self.peek()
         value, end = self._parse()
@@ -110,7 +112,7 @@ class JsonStream:
         if text.isascii():
             return value
         try:
-            return json.loads(text.encode("latin-1").decode())
+            return json.loads(text.encode("latin-1").decode(errors=errors))
         except UnicodeDecodeError as error:
             raise NotTextError(str(error)) from error
 
@@ -118,8 +120,8 @@ class JsonStream:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
-                # A number at the end of the window may go on behind it.
-                if end < len(self._text) or not self._more():
+                # A number at the end of the window may go on behind it; of `1e-` json takes the 1.
+                if end + 2 < len(self._text) or not self._more():
                     return value, end
             except json.JSONDecodeError as error:
                 if not self._more():

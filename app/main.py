@@ -66,7 +66,6 @@ def create_app(settings: Settings, folder: Path) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a key may end in a slash
-        max_body_size=settings.max_body_bytes,
         lifespan=lifespan,
     )
     # Images first: routes are tried in turn, and they are what is asked for most.

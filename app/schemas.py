@@ -1,8 +1,8 @@
 """What leaves the service as JSON."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 
 class Problem(BaseModel):
@@ -108,11 +108,19 @@ class ImagePage(BaseModel):
     next: str | None = Field(description="The `after` of the next page; null on the last.")
 
 
+def _check_text(text: str) -> str:
+    text.encode()  # a lone surrogate is no text; UnicodeEncodeError is a ValueError
+    return text
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
+
+
 class Lookup(BaseModel):
     """The images to look up."""
 
-    dataset: str
-    keys: list[str] = Field(min_length=1)
+    dataset: Text
+    keys: list[Text] = Field(min_length=1)
 
 
 class FoundImage(BaseModel):

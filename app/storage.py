@@ -57,8 +57,11 @@ def stamp_file(path: str) -> FileStamp:
 
 def read_exactly(descriptor: int, path: str, advance: Callable[[int], None]) -> Read:
     """A reader of byte ranges for building; it raises DamagedFileError where the file ends."""
+    size_bytes = os.fstat(descriptor).st_size
 
     def read(offset: int, length: int) -> bytes:
+        if offset + length > size_bytes:  # before a damaged length is allocated
+            raise DamagedFileError(f"{path} ends too early")
         data = os.pread(descriptor, length, offset)
         while len(data) < length:
             more = os.pread(descriptor, length - len(data), offset + len(data))
@@ -147,7 +150,10 @@ class LocalStorage:
             skip = min(got, len(view))
             offset, got, view = offset + skip, got - skip, view[skip:]
             while len(view):
-                count = os.preadv(opened.fd, [view], offset)
+                try:
+                    count = os.preadv(opened.fd, [view], offset)
+                except OSError as error:
+                    raise _changed(stamp, error.strerror or "can not be read") from error
                 if not count:
                     raise _changed(stamp, "it ends too early")
                 offset, view = offset + count, view[count:]

@@ -92,6 +92,8 @@ def build_catalog(
             # A server that runs may still open the catalog before this one: it stays once more.
             store.remove_all_but(kept.union(*(entry.units for entry in entries)))
             return manifest
+    except SourceError as error:
+        raise CatalogError(f"a source can not be served: {error}") from error
     except OSError as error:
         raise CatalogError(
             f"the catalog in {folder} can not be built: {error.strerror or error} "

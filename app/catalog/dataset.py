@@ -20,13 +20,14 @@ from xxhash import xxh3_128
 from app.catalog import duck
 from app.catalog.image_source import ImageSource
 from app.catalog.instructions import Instruction, InstructionTable
+from app.catalog.keyed import MAX_KEY_BYTES
 from app.catalog.limits import BuildLimits
 from app.catalog.problems import ProblemWriter
 from app.catalog.table import Table, TableWriter, index_table, map_file, open_table
 from app.data_yaml import Group
 from app.errors import DamagedFileError
 from app.images.stored import Form
-from app.json_object import JsonStream, NotTextError
+from app.json_object import JsonStream
 from app.storage import read_exactly, stamp_file
 
 _CONTEXT = pa.schema(
@@ -154,12 +155,10 @@ def _load_train_config(
             raise DamagedFileError(f"{path}: an object was expected, {{id: [context ids]}}")
         for id in stream.members():
             try:
-                ids = stream.value() or []
+                ids = _context_ids(id, stream.value())
                 text = msgspec.json.encode((id, ids))
-            except (NotTextError, UnicodeEncodeError):
-                ids, text = None, b""
-            if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
-                problems.add("invalid_train_config", _printable(id), "not a list of ids")
+            except ValueError as error:
+                problems.add("invalid_train_config", _printable(id), str(error))
             else:
                 table.add((id, ids), len(text))
                 digest.update(text)
@@ -169,6 +168,16 @@ def _load_train_config(
     )
     if stamp_file(path) != stamp:
         raise DamagedFileError(f"{path} changed while it was indexed; index again when it is still")
+
+
+def _context_ids(id: str, value: Any) -> list[str]:
+    """The context ids of a member of the train config; raises ValueError saying what is wrong."""
+    if not id or len(id.encode()) > MAX_KEY_BYTES:
+        raise ValueError(f"the id is empty or longer than {MAX_KEY_BYTES} bytes")
+    ids = value or []
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+        raise ValueError("not a list of ids")
+    return ids
 
 
 def _printable(text: str) -> str:

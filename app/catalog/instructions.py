@@ -81,7 +81,7 @@ def build_instructions(
             for id, record in _records(stream, path):
                 try:
                     row, text = _row(id, record)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     problems.add("invalid_record", id.encode(errors="replace").decode(), str(error))
                 else:
                     table.add(row, len(text))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from app.errors import DamagedFileError
+from app.errors import DamagedFileError, UnsupportedError
 
 
 class Body:
@@ -56,6 +56,16 @@ class Body:
             self._next_window()
             count -= len(self._window)
         self._at = len(self._window) + count
+
+    def finish(self) -> None:
+        """Raise UnsupportedError if bytes are left; what comes after the last one is checked too.
+
+        No known writer leaves any, and DuckDB reads a page that has some.
+        """
+        if self.left:
+            raise UnsupportedError("a page has bytes after its last value")
+        for _ in self._windows:
+            raise DamagedFileError("a page is longer than its header says")
 
     def _next_window(self) -> None:
         try:

@@ -26,10 +26,10 @@ def decompress_page(codec: str, data: bytes, length: int) -> memoryview:
 def has_length(codec: str, data: bytes, length: int) -> bool:
     """Whether a page that decoded into `length` bytes is not a shorter one.
 
-    pyarrow does not say how much of the buffer gzip, Brotli and LZ4 filled; one byte less has to
-    be too little.
+    pyarrow does not say how much of the buffer they filled, but for zstd; one byte less has to be
+    too little.
     """
-    if codec not in ("gzip", "brotli", "lz4_raw") or not length:
+    if codec not in ("snappy", "gzip", "brotli", "lz4_raw") or not length:
         return True
     try:
         pa.Codec(codec).decompress(data, length - 1)

@@ -114,6 +114,8 @@ class ColumnScan:
     def _dictionary(self, header: PageHeader, codec: str) -> Places:
         if header.encoding not in (Encoding.PLAIN, Encoding.PLAIN_DICTIONARY):
             raise UnsupportedError(f"its dictionary page has encoding {header.encoding}")
+        if header.count > _MAX_PAGE_ROWS:
+            raise UnsupportedError(f"a dictionary of {header.count} values is not read in place")
         body = self._open(header, codec, is_kept=True)
         return np.concatenate([new_places(0), *self._plain(body, header.count, None)])
 
@@ -153,6 +155,8 @@ class ColumnScan:
         return Body(self._windows(page, seeks), length)
 
     def _windows(self, page: Page, seeks: "array[int]") -> Iterator[memoryview]:
+        if not page.length:
+            return  # all its rows are null, and writers differ in what they store for no bytes
         if page.layout == Layout.AS_IS:
             if page.stored_bytes != page.length:
                 raise DamagedFileError("a page's two sizes differ though it is not compressed")
@@ -205,3 +209,4 @@ class ColumnScan:
             if found:
                 places[slice(None) if mask is None else mask] = np.array(found, places.dtype)
             yield places
+        body.finish()

@@ -14,6 +14,7 @@ from app.images.resize import Resize
 from app.images.sniff import content_type
 from app.images.stored import Form
 from app.parquet.place import Place
+from app.routes.body import read_json
 from app.routes.keys import register_key_convertor
 from app.routes.problems import PROBLEM_RESPONSES, describe
 from app.routes.revision import CatalogService, check_revision, pin_revision
@@ -138,8 +139,15 @@ def create_router(settings: Settings) -> APIRouter:
         "/images:lookup",
         summary="Many images in one answer",
         dependencies=[Depends(pin_revision)],
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": schemas.Lookup.model_json_schema()}},
+            }
+        },
     )
-    async def lookup_images(service: CatalogService, lookup: schemas.Lookup) -> schemas.FoundImages:
+    async def lookup_images(service: CatalogService, request: Request) -> schemas.FoundImages:
+        lookup = await read_json(request, schemas.Lookup, settings.max_body_bytes)
         return await _look_up(service, lookup)
 
     return router

@@ -30,11 +30,7 @@ _RETRY_AFTER: dict[type[errors.MimicitError], int] = {
     errors.NotReadyError: 2,
     errors.SourceChangedError: 30,
 }
-_CODES_OF_STATUS = {
-    404: "unknown_path",
-    405: "method_not_allowed",
-    413: errors.TooLargeError.code,
-}
+_CODES_OF_STATUS = {404: "unknown_path", 405: "method_not_allowed"}
 
 _PROBLEM_CONTENT = {
     "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
@@ -119,8 +115,6 @@ async def _handle_http(request: Request, error: Exception) -> JSONResponse:
         detail = "there is no such path; /docs lists those there are"
     elif status == 405:
         detail = f"{request.method} is not a method of this path"
-    elif status == 413:
-        detail = "the body is larger than the setting max_body_bytes; send less at once"
     return _answer(_problem(status, code, detail), dict(error.headers or {}))
 
 

@@ -1,0 +1,162 @@
+"""A real `mimicit serve` process, and a plain HTTP client that sends paths as they are given."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, whole; header names are lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The problem's code; fails if the answer is no problem+json."""
+        assert self.headers["content-type"] == "application/problem+json", self
+        problem = self.json()
+        assert problem["status"] == self.status
+        assert problem["detail"]
+        return str(problem["code"])
+
+
+@dataclass
+class LiveServer:
+    """A running server; `path` is asked for as it is, nothing is normalized."""
+
+    port: int
+    process: subprocess.Popen[str]
+    log: Path
+    sent: list[str] = field(default_factory=list)
+
+    def request(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in (headers or {}).items():
+                connection.putheader(name, value)
+            if body:
+                connection.putheader("content-length", str(len(body)))
+            connection.endheaders(body or None)
+            answer = connection.getresponse()
+            data = answer.read()
+            return Answer(
+                answer.status, {n.lower(): v for n, v in answer.getheaders()}, data
+            )
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.request(
+            "GET", path, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
+
+    def get_json(self, path: str) -> Any:
+        answer = self.get(path)
+        assert answer.status == 200, answer
+        return answer.json()
+
+    def post(self, path: str, body: Any) -> Answer:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.request("POST", path, {"content-type": "application/json"}, data)
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended:\n{self.log.read_text()}")
+            try:
+                if self.get("/readyz").status == 200:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"the server is not ready:\n{self.log.read_text()}")
+
+
+def command(*words: str | Path) -> list[str]:
+    """The `mimicit` command of this environment."""
+    return [sys.executable, "-m", "app", *map(str, words)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This environment without settings of the service, and with `more`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MIMICIT_")}
+    return kept | more
+
+
+@contextmanager
+def start_server(
+    data_yaml: Path, catalog_dir: Path, *, workers: int = 1, **settings: object
+) -> Iterator[LiveServer]:
+    """A server of the data YAML on a free port, stopped at the end; other settings by name."""
+    log = catalog_dir.parent / f"server-{time.monotonic_ns()}.log"
+    env = environment(**{f"MIMICIT_{name.upper()}": str(value) for name, value in settings.items()})
+    words = ("serve", data_yaml, "--port", "0", "--workers", str(workers))
+    with open(log, "w") as sink:
+        process = subprocess.Popen(
+            command(*words, "--catalog-dir", catalog_dir),
+            stderr=sink,
+            stdout=sink,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env=env,
+            cwd=Path(__file__).parents[1],
+        )
+    try:
+        server = LiveServer(_find_port(process, log), process, log)
+        server.wait_until_ready()
+        yield server
+    finally:
+        stop(process)
+
+
+def _find_port(process: subprocess.Popen[str], log: Path) -> int:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        found = re.search(r"at http://127\.0\.0\.1:(\d+)", log.read_text())
+        if found:
+            return int(found[1])
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise AssertionError(f"the server did not start:\n{log.read_text()}")
+
+
+def stop(process: subprocess.Popen[str]) -> int:
+    """Ask the process to stop, and see that it does."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+            raise
+    return process.returncode
+
+
+def image_path(dataset: str, key: str) -> str:
+    """The path of an image, its key wholly percent-encoded."""
+    return f"/v1/datasets/{quote(dataset, safe='')}/images/{quote(key, safe='')}"
