@@ -54,7 +54,7 @@ class Service:
     async def resize_image(
         self, source: ImageSource, place: Place, how: Resize
     ) -> tuple[bytes, str]:
-        """A resized image and its content type; raises also InvalidRequestError."""
+        """A resized image and its content type; raises what `read_image` does."""
         data = await self.read_image(source, place)
         max_pixels = self.settings.max_image_pixels
         return await self._resizes.run(partial(resize, data, how, max_pixels=max_pixels))

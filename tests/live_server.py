@@ -61,9 +61,7 @@ class LiveServer:
             connection.endheaders(body or None)
             answer = connection.getresponse()
             data = answer.read()
-            return Answer(
-                answer.status, {n.lower(): v for n, v in answer.getheaders()}, data
-            )
+            return Answer(answer.status, {n.lower(): v for n, v in answer.getheaders()}, data)
         finally:
             connection.close()
 

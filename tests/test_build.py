@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from live_server import command, environment, image_path, start_server
+from packs import draw_jpeg, record, write_images, write_instructions
 
 from app.catalog.build import build_catalog, is_fresh
 from app.catalog.catalog import Catalog
@@ -22,8 +24,6 @@ from app.data_yaml import load_data_yaml
 from app.demo import write_demo
 from app.errors import CatalogError
 from app.images.stored import Form, decode
-from live_server import command, environment, image_path, start_server
-from packs import draw_jpeg, record, write_images, write_instructions
 
 LIMITS = BuildLimits(
     max_value_bytes=1 << 20, max_page_bytes=1 << 26, duckdb_memory_bytes=256 << 20, processes=1
@@ -157,9 +157,7 @@ def test_a_second_builder_says_who_has_the_lock(tmp_path: Path) -> None:
         build_lock(tmp_path / "c", lambda _: None, 0),
         pytest.raises(CatalogError, match=f"process {os.getpid()}"),
     ):
-        build_catalog(
-            load_data_yaml(data), tmp_path / "c", LIMITS, heard.append, wait_seconds=0.3
-        )
+        build_catalog(load_data_yaml(data), tmp_path / "c", LIMITS, heard.append, wait_seconds=0.3)
     assert [f"process {os.getpid()}" in progress.doing for progress in heard] == [True]
 
 

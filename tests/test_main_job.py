@@ -10,9 +10,9 @@ from urllib.parse import quote
 import pandas as pd
 import pytest
 import yaml
+from live_server import LiveServer, image_path, start_server
 
 from app.demo import write_demo
-from live_server import LiveServer, image_path, start_server
 
 SHARED_PACK = Path(__file__).parents[2] / "shared" / "data" / "mimicit" / "data.yaml"
 

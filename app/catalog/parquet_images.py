@@ -16,6 +16,7 @@ from app.catalog.limits import BuildLimits
 from app.errors import DamagedFileError, UnsupportedError
 from app.images.stored import Form
 from app.parquet.columns import Columns, choose_columns, read_footer
+from app.parquet.footer import list_chunks
 from app.parquet.pages import Layout, Page
 from app.parquet.place import PLACE_TYPE, Place, Places, hash_stored, note_value
 from app.parquet.scan import ColumnScan, ScanLimits
@@ -41,11 +42,12 @@ def scan_parquet(
     footer = read_footer(path)
     columns = choose_columns(path, footer, *named)
     try:
+        chunks = list_chunks(path, columns.value.number)
         reasons: list[str] = []
         for enter_snappy in (True, False):
             scan = ColumnScan(
                 read,
-                footer,
+                chunks,
                 columns.value,
                 ScanLimits(limits.max_value_bytes, limits.max_page_bytes),
                 enter_snappy=enter_snappy,

@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from app.errors import ImageUnreadableError, InvalidRequestError
+from app.errors import ImageUnreadableError
 from app.images.sniff import content_type
 
 _PLUGINS: dict[str, Callable[[BytesIO], ImageFile]] = {
@@ -60,7 +60,8 @@ class Resize:
 
     `contain` fits the whole picture into the box, of which either side may be missing, and never
     enlarges. `cover` fills exactly width x height, enlarging if need be, and cuts what is over
-    evenly off both ends. With neither side the picture is only encoded again. Without a format
+    evenly off both ends; with a side missing there is nothing to cut, and it is as `contain`. With
+    neither side the picture is only encoded again. Without a format
     JPEG, PNG and WebP stay what they are, and others become PNG if they have alpha, else JPEG.
     `quality` is for JPEG and WebP.
     """
@@ -81,12 +82,10 @@ def resize(data: bytes, how: Resize, *, max_pixels: int) -> tuple[bytes, str]:
     257; 32 bit integers and floats, which have no fixed white, are stretched from their least to
     their greatest value.
 
-    Raises InvalidRequestError if `cover` has only one side. Raises ImageUnreadableError if the
-    bytes are not a picture, are damaged or incomplete, have more than `max_pixels` (or than
-    Pillow's own limit, 89 million), or can not be encoded as wanted.
+    Raises ImageUnreadableError if the bytes are not a picture, are damaged or incomplete, have
+    more than `max_pixels` (or than Pillow's own limit, 89 million), or can not be encoded as
+    wanted.
     """
-    if how.fit == "cover" and (how.width is None) != (how.height is None):
-        raise InvalidRequestError("fit=cover needs both width and height")
     kind = content_type(data)
     plugin = _PLUGINS.get(kind)
     if plugin is None:

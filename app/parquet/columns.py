@@ -1,18 +1,15 @@
 """Which column holds the keys and which the pictures, from a Parquet file's own footer."""
 
 import json
-import os
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.errors import DamagedFileError, SourceError
-from app.parquet.thrift import read_struct
 
 # What pandas, Dask and reset_index() call an index that has no name.
 _KEY_NAMES = ("__index_level_0__", "__null_dask_index__", "index")
-_CODECS = frozenset(range(8))  # uncompressed to LZ4_RAW
 _VALUE_NAMES = ("base64", "image.bytes", "bytes", "image")
 
 
@@ -39,28 +36,9 @@ def read_footer(path: str) -> pq.FileMetaData:
     """The file's footer; raises DamagedFileError if it has none that can be read."""
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
-            footer = file.metadata
+            return file.metadata
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DamagedFileError(f"{path} is not a Parquet file that can be read: {error}") from error
-    if not _list_codecs(path) <= _CODECS:
-        raise DamagedFileError(f"{path} has a codec that does not exist")
-    return footer
-
-
-def _list_codecs(path: str) -> set[int]:
-    """The numbers of the codecs in the footer: asked for one it does not know, pyarrow aborts.
-
-    Source of the field numbers: "parquet.thrift", FileMetaData to ColumnMetaData.
-    """
-    with open(path, "rb") as file:
-        file.seek(-8, os.SEEK_END)
-        footer_bytes = int.from_bytes(file.read(4), "little")
-        file.seek(-8 - footer_bytes, os.SEEK_END)
-        footer, _ = read_struct(file.read(footer_bytes))
-    try:
-        return {chunk[3][4] for group in footer[4] for chunk in group[1]}
-    except (KeyError, TypeError) as error:
-        raise DamagedFileError(f"{path} has a column chunk without metadata") from error
 
 
 def choose_columns(

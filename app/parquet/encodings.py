@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from app.errors import DamagedFileError
 
-
 _BLOCK_GROUPS = 8192  # of eight numbers: unpacking takes 5 bytes a bit, so 10 MiB at 32 bits
 
 

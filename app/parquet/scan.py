@@ -1,12 +1,11 @@
 """Finds every value of a Parquet column, once, at index time, in windows of a few MiB."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from app.errors import DamagedFileError, UnsupportedError
@@ -14,6 +13,7 @@ from app.parquet.body import Body
 from app.parquet.codecs import decompress_page, has_length
 from app.parquet.columns import Leaf
 from app.parquet.encodings import decode_hybrid
+from app.parquet.footer import Chunk
 from app.parquet.pages import CODECS, Encoding, Layout, Page, PageHeader, list_pages
 from app.parquet.place import Places, new_places, note_value
 from app.parquet.snappy import walk
@@ -46,7 +46,7 @@ class ColumnScan:
     def __init__(
         self,
         read: Read,
-        footer: pq.FileMetaData,
+        chunks: Sequence[Chunk],
         leaf: Leaf,
         limits: ScanLimits,
         *,
@@ -55,7 +55,7 @@ class ColumnScan:
         self.pages: list[Page] = []
         self.seeks = array("Q")
         self._read = read
-        self._footer = footer
+        self._chunks = chunks
         self._leaf = leaf
         self._limits = limits
         self._enter_snappy = enter_snappy
@@ -63,38 +63,29 @@ class ColumnScan:
     @property
     def rows(self) -> int:
         """How many rows the file says it has."""
-        return int(self._footer.num_rows)
+        return sum(chunk.rows for chunk in self._chunks)
 
     def places(self) -> Iterator[Places]:
         """The places of the rows in file order, at most a page's rows at a time."""
         if self._leaf.is_repeated:
             raise UnsupportedError("its value column holds lists")
-        for group in range(self._footer.num_row_groups):
-            row_group = self._footer.row_group(group)
+        for number, chunk in enumerate(self._chunks):
             rows = 0
-            for places in self._chunk_places(row_group.column(self._leaf.number)):
+            for places in self._chunk_places(chunk):
                 rows += len(places)
                 yield places
-            if rows != row_group.num_rows:
-                raise DamagedFileError(
-                    f"row group {group} has {rows} values for {row_group.num_rows} rows"
-                )
+            if rows != chunk.rows:
+                raise DamagedFileError(f"row group {number} has {rows} values, not {chunk.rows}")
 
-    def _chunk_places(self, chunk: pq.ColumnChunkMetaData) -> Iterator[Places]:
-        if not chunk.num_values:
-            return  # without rows it has no pages, and writers leave its offsets at 0
-        codec = chunk.compression.lower()
-        codec = "lz4_raw" if codec == "lz4" else codec
+    def _chunk_places(self, chunk: Chunk) -> Iterator[Places]:
+        if not chunk.values:
+            return
+        codec = chunk.codec
         if codec not in CODECS:
-            raise UnsupportedError(f"its codec {chunk.compression} is not read in place")
-        start = chunk.data_page_offset
-        if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
-            start = chunk.dictionary_page_offset
-        if start < 4 or chunk.total_compressed_size < 0:
-            raise DamagedFileError("a column chunk's offset or size is negative")
+            raise UnsupportedError(f"its codec {codec} is not read in place")
         dictionary: Places | None = None
-        left = chunk.num_values
-        for header in list_pages(self._read, start, start + chunk.total_compressed_size):
+        left = chunk.values
+        for header in list_pages(self._read, chunk.start, chunk.start + chunk.stored_bytes):
             if header.is_dictionary:
                 dictionary = self._dictionary(header, codec)
                 continue

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app import schemas
 from app.catalog.image_source import ImageSource
-from app.errors import InvalidRequestError, MimicitError, TooLargeError, UnknownImageError
+from app.errors import MimicitError, TooLargeError, UnknownImageError
 from app.images.resize import Resize
 from app.images.sniff import content_type
 from app.images.stored import Form
@@ -161,8 +161,6 @@ def _how(
     quality: int | None,
 ) -> Resize | None:
     if width is None and height is None and format is None and quality is None:
-        if fit != "contain":
-            raise InvalidRequestError("fit=cover needs a width and a height")
         return None
     return Resize(width, height, fit, format, 85 if quality is None else quality)
 

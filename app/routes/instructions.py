@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Query
 from app import schemas
 from app.catalog.dataset import Dataset
 from app.catalog.instructions import Instruction
-from app.errors import InvalidRequestError
 from app.routes.keys import register_key_convertor
 from app.routes.problems import PROBLEM_RESPONSES
 from app.routes.revision import CatalogService, pin_revision
@@ -35,7 +34,9 @@ def create_router(settings: Settings) -> APIRouter:
         service: CatalogService,
         dataset: str,
         limit: Annotated[int, limit_query] = default_limit,
-        after: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
+        after: Annotated[
+            str, Query(pattern="^[0-9]{1,18}$", description="The `next` of the page before.")
+        ] = "0",
         q: Annotated[
             str | None,
             Query(
@@ -51,7 +52,7 @@ def create_router(settings: Settings) -> APIRouter:
     ) -> schemas.InstructionPage:
         found = service.catalog.get_dataset(dataset)
         table = found.instructions
-        first = _first_row(after)
+        first = int(after)
         if q is None and image_id is None:
             items = table.list_rows(first, limit + 1)
         else:
@@ -78,14 +79,6 @@ def create_router(settings: Settings) -> APIRouter:
         return _relate(*service.catalog.get_instruction(id), related)
 
     return router
-
-
-def _first_row(after: str | None) -> int:
-    if after is None:
-        return 0
-    if not (after.isascii() and after.isdigit() and len(after) < 19):
-        raise InvalidRequestError("after has to be the `next` of the page before, as it was given")
-    return int(after)
 
 
 def _describe(dataset: Dataset, item: Instruction) -> schemas.Instruction:

@@ -1,0 +1,52 @@
+"""The chunks of a column, from the footer of a Parquet file.
+
+pyarrow reads the schema, but not this: where a damaged footer names a codec that does not exist or
+contradicts itself, its accessors of a column chunk end the process. Source of the field numbers:
+the Parquet format's "parquet.thrift", FileMetaData to ColumnMetaData.
+"""
+
+import os
+from dataclasses import dataclass
+
+from app.errors import DamagedFileError
+from app.parquet.thrift import Struct, read_struct
+
+_CODECS = ("uncompressed", "snappy", "gzip", "lzo", "brotli", "lz4_hadoop", "zstd", "lz4_raw")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The values of a column in one row group; `start` and `stored_bytes` are of its pages."""
+
+    rows: int  # of the row group
+    values: int  # nulls included
+    codec: str
+    start: int
+    stored_bytes: int
+
+
+def list_chunks(path: str, column: int) -> list[Chunk]:
+    """The chunks of the column of that number, a row group after the other.
+
+    Raises DamagedFileError if the footer does not say where they are.
+    """
+    with open(path, "rb") as file:
+        file.seek(-8, os.SEEK_END)
+        footer_bytes = int.from_bytes(file.read(4), "little")
+        file.seek(-8 - footer_bytes, os.SEEK_END)
+        footer, _ = read_struct(file.read(footer_bytes))
+    try:
+        return [_chunk(group[1][column][3], group[3]) for group in footer[4]]
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise DamagedFileError("its footer does not say where a column's values are") from error
+
+
+def _chunk(metadata: Struct, rows: int) -> Chunk:
+    codec, values, stored_bytes, start = (metadata[number] for number in (4, 5, 7, 9))
+    dictionary = metadata.get(11, 0)
+    if 0 < dictionary < start:
+        start = dictionary
+    # Writers leave the offset of a chunk without values at 0.
+    if min(rows, values, stored_bytes, codec) < 0 or (values and start < 4):
+        raise DamagedFileError("a column chunk's offset or size is negative")
+    return Chunk(rows, values, _CODECS[codec], start, stored_bytes)
