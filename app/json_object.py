@@ -14,7 +14,9 @@ from app.errors import DamagedFileError
 
 _WINDOW_BYTES = 1 << 20
 _SPACE = re.compile(r"[ \t\n\r]*")
+_PLAIN_NAME = re.compile(r'[ \t\n\r]*"([ !#-\[\]-~]*)"[ \t\n\r]*:[ \t\n\r]*')
 _STRING_END = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_OPENING = ("{", "[", '"')
 _DECODER = json.JSONDecoder()
 
 
@@ -71,17 +73,29 @@ class JsonStream:
             self._at += 1
             return
         while True:
-            if self.peek() != '"':
-                raise self._damaged("a name in quotes was expected")
-            # A name that is not UTF-8 becomes one that no text has: that member's problem only.
-            name = self.value(errors="surrogateescape")
-            self._expect(":")
-            self.peek()
-            yield name
+            # Nearly every name is plain, and one match for it takes a third of the steps below.
+            match = _PLAIN_NAME.match(self._text, self._at)
+            if match and match.end() < len(self._text):
+                self._at = match.end()
+                yield match[1]
+            else:
+                yield self._any_name()
+            if self._text.startswith(",", self._at):
+                self._at += 1
+                continue
             if self.peek() == "}":
                 self._at += 1
                 return
             self._expect(",")
+
+    def _any_name(self) -> str:
+        if self.peek() != '"':
+            raise self._damaged("a name in quotes was expected")
+        # A name that is not UTF-8 becomes one that no text has: that member's problem only.
+        name: str = self.value(errors="surrogateescape")
+        self._expect(":")
+        self.peek()
+        return name
 
     def items(self) -> Iterator[int]:
         """The numbers of the list's items; read each one before the next."""
@@ -105,7 +119,8 @@ class JsonStream:
         Raises NotTextError for a value whose strings are not UTF-8, unless `errors`, as that of
         `bytes.decode`, makes text of them; the stream is then behind it.
         """
-        self.peek()
+        if self._text[self._at : self._at + 1] not in _OPENING:
+            self.peek()
         value, end = self._parse()
         text = self._text[self._at : end]
         self._at = end

@@ -18,7 +18,9 @@ WINDOWS = [1, 2, 3, 4, 5, 7, 8, 13, 16, 31, 64]
 MAX_VALUE_BYTES = 1 << 20
 PATCHES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
-text = st.text(st.characters(codec="utf-8")) | st.text('"\\/bfnrtu \n\t{}[]:,é漢\U0001f600', max_size=20)
+text = st.text(st.characters(codec="utf-8")) | st.text(
+    '"\\/bfnrtu \n\t{}[]:,é漢\U0001f600', max_size=20
+)
 numbers = (
     st.integers(-(10**30), 10**30)
     | st.floats(allow_nan=False)
@@ -175,7 +177,9 @@ def test_every_truncation_is_damage(window: int, monkeypatch: pytest.MonkeyPatch
         data = json.dumps(document, ensure_ascii=ascii_only).encode()
         assert same(load(data), json.loads(data))
         for length in range(len(data)):
-            with pytest.raises(DamagedFileError, match=r"a\.json: not valid JSON at byte [0-9,]+: "):
+            with pytest.raises(
+                DamagedFileError, match=r"a\.json: not valid JSON at byte [0-9,]+: "
+            ):
                 load(data[:length])
 
 
@@ -277,9 +281,9 @@ def test_a_value_over_the_limit_is_refused_before_it_is_read_whole(
     data = b'{"a": "' + b"x" * 100_000 + b'"}'
     for read in (JsonStream.value, JsonStream.string_span):
         stream = stream_of(data, 1000)
+        assert next(stream.members()) == "a"
         with pytest.raises(DamagedFileError, match="longer than 1,000 bytes"):
-            for _ in stream.members():
-                read(stream)
+            read(stream)
         assert len(stream._text) < 5000
     assert load(b'{"a": "' + b"x" * 900 + b'"}', 1000) == {"a": "x" * 900}
 
@@ -292,7 +296,9 @@ def test_numbers_that_json_makes_infinite() -> None:
 
 
 def test_a_file_of_megabytes_in_the_usual_windows(tmp_path: Path) -> None:
-    document = {f"id_{number}": {"n": number, "text": "é" * (number % 700)} for number in range(4000)}
+    document = {
+        f"id_{number}": {"n": number, "text": "é" * (number % 700)} for number in range(4000)
+    }
     path = tmp_path / "a.json"
     path.write_text(json.dumps(document, ensure_ascii=False))
     data = path.read_bytes()

@@ -191,9 +191,7 @@ def test_small_files(codec: str, values: list[str | None], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("dictionary", [True, False], ids=["dictionary", "plain"])
-@pytest.mark.parametrize(
-    "value_type", [pa.string(), pa.large_string(), pa.string_view()], ids=str
-)
+@pytest.mark.parametrize("value_type", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
 @pytest.mark.parametrize(
     "key_type",
     [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())],
@@ -216,9 +214,7 @@ def test_dictionary_typed_values(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codec", ["none", "snappy", "zstd"])
 @pytest.mark.parametrize("value_type", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
-def test_pictures_in_binary_columns(
-    value_type: pa.DataType, codec: str, tmp_path: Path
-) -> None:
+def test_pictures_in_binary_columns(value_type: pa.DataType, codec: str, tmp_path: Path) -> None:
     random = Random(8)
     pictures = [start + random.randbytes(random.randint(1, 4000)) for start in (PNG, JPEG) * 40]
     in_base64 = [base64.b64encode(picture) for picture in pictures[:20]]
@@ -260,9 +256,7 @@ def test_hugging_face_struct(codec: str, version: str, tmp_path: Path) -> None:
 def test_keys_inside_the_struct(tmp_path: Path) -> None:
     images = [{"bytes": PNG + bytes([n]), "path": f"{n}.png"} for n in range(9)]
     path = write(tmp_path / "a.parquet", pa.table({"image": images}))
-    with opened_images(
-        [path], tmp_path, key_column="image.path", value_column="image"
-    ) as source:
+    with opened_images([path], tmp_path, key_column="image.path", value_column="image") as source:
         assert_agrees(source, oracle(path, "image.path", "image.bytes"))
 
 
@@ -404,14 +398,14 @@ def test_pandas_row_groups_and_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("index_name", [None, "image_id"])
 @pytest.mark.parametrize("codec", ["snappy", "zstd"])
 def test_dask_folder_through_the_catalog(
-    codec: str, index_name: str | None, tmp_path: Path
+    codec: Any, index_name: str | None, tmp_path: Path
 ) -> None:
     """Twelve parts, so that part.10 sorts before part.2 as text; a key twice over two parts."""
     values = mixed_values(240, 17)
     index = pd.Index([f"IMG_{number:04}" for number in range(240)], name=index_name)
     frame = pd.DataFrame({"base64": values}, index=index)
     with dask.config.set({"dataframe.convert-string": False}):
-        parts = dd.from_pandas(frame, npartitions=12)
+        parts = dd.from_pandas(frame, npartitions=12)  # type: ignore[no-untyped-call]
         parts.to_parquet(str(tmp_path / "images"), compression=codec)
     twice = pd.DataFrame(
         {"base64": ["QUJD"] * 2}, index=pd.Index(["IMG_0000", "NEW"], name=index_name)
@@ -424,7 +418,9 @@ def test_dask_folder_through_the_catalog(
     data_yaml = load_data_yaml(tmp_path / "data.yaml")
     folder = tmp_path / "catalog"
     build_catalog(data_yaml, folder, LIMITS, lambda _: None, wait_seconds=1)
-    catalog = Catalog(folder, max_open_files=4, page_cache_bytes=1 << 20, duckdb_memory_bytes=1 << 29)
+    catalog = Catalog(
+        folder, max_open_files=4, page_cache_bytes=1 << 20, duckdb_memory_bytes=1 << 29
+    )
     source = catalog.get_dataset("A").images
     assert source is not None
     files = [Path(file.path) for file in source.facts.files]
@@ -457,7 +453,9 @@ def test_duckdb_copy(codec: str, version: str, repeats: int, tmp_path: Path) -> 
             f"COPY rows TO '{path}' (FORMAT parquet, COMPRESSION {codec}, "
             f"PARQUET_VERSION {version}, ROW_GROUP_SIZE 100)"
         )
-    is_delta = "DELTA_LENGTH_BYTE_ARRAY" in str(pq.ParquetFile(path).metadata.row_group(0).column(0))
+    is_delta = "DELTA_LENGTH_BYTE_ARRAY" in str(
+        pq.ParquetFile(path).metadata.row_group(0).column(0)
+    )
     assert not (is_delta and version == "V1")
     check_file(path, tmp_path, "duckdb" if is_delta else reader_of(codec))
 
@@ -483,7 +481,16 @@ def test_polars(codec: Any, value_type: str, tmp_path: Path) -> None:
 
 
 def test_keys_of_any_text(tmp_path: Path) -> None:
-    keys = ["a/b", "../c", " ", "é漢\U0001f600", "a\0b", "k" * 494, "k" * 495, "k" * 1000]
+    keys: list[str | None] = [
+        "a/b",
+        "../c",
+        " ",
+        "é漢\U0001f600",
+        "a\0b",
+        "k" * 494,
+        "k" * 495,
+        "k" * 1000,
+    ]
     keys += ["k" * 999 + "z", "'; DROP", "%2F", "\n", "\ufeff", "a", None, "", "k" * 1001, "a"]
     values = [random_base64(Random(n), 50) for n in range(len(keys))]
     table = pa.table({"base64": values, "key": pa.array(keys, pa.string())})
@@ -548,9 +555,12 @@ def test_files_of_every_layout_in_one_source(tmp_path: Path) -> None:
         rows += oracle(path, "key", "base64")
     with opened_images(paths, tmp_path, page_cache_bytes=1000) as source:
         readers = [file.reader for file in source.facts.files]
-        assert readers == [reader_of(codec) for codec in CODECS + CODECS[:2]] + ["duckdb"] + [
-            "whole_pages"
-        ] * 3
+        assert (
+            readers
+            == [reader_of(codec) for codec in CODECS + CODECS[:2]]
+            + ["duckdb"]
+            + ["whole_pages"] * 3
+        )
         assert_agrees(source, rows)
         for key, stored in Random(1).sample(rows, 200):
             if stored:

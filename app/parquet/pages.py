@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.errors import DamagedFileError, UnsupportedError
 from app.parquet.thrift import Struct, TruncatedError, read_struct
@@ -132,8 +132,8 @@ def _read_header(read: Read, pos: int, end: int) -> tuple[Struct, int]:
             size *= 16
 
 
-def _size(fields: Struct, number: int) -> int:
-    value = fields.get(number)
+def _size(fields: Any, number: int) -> int:
+    value = fields.get(number) if isinstance(fields, dict) else None
     if not isinstance(value, int) or not 0 <= value < 1 << 31:
         raise DamagedFileError("a page header lacks a size, or has a negative one")
     return value

@@ -1,0 +1,251 @@
+"""The project's own rules: which way imports go, what is pinned, how it is packed and shipped."""
+
+import ast
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from app.main import VERSION
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "app").rglob("*.py"))
+REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-bench.txt"]
+
+# A noun imports only nouns of the layers before its own, and what is in its own package.
+LAYERS = [
+    {"errors"},
+    {"settings", "schemas", "storage", "images", "json_object", "data_yaml", "pool", "demo"},
+    {"parquet"},
+    {"catalog"},
+    {"service", "progress_lines"},
+    {"routes"},
+    {"main", "waiting"},
+    {"server"},
+    {"cli"},
+    {"__main__"},
+]
+LAYER = {noun: number for number, nouns in enumerate(LAYERS) for noun in nouns}
+# Who alone imports what.
+ONLY = {
+    "demo": {"cli"},
+    "settings": {"service", "routes", "main", "server", "cli"},
+    "data_yaml": {"catalog", "cli"},
+    "json_object": {"catalog"},
+    "duckdb": {"catalog"},
+    "fastapi": {"routes", "main"},
+    "fastapi_offline": {"routes"},
+    "starlette": {"routes", "main", "waiting"},
+    "uvicorn": {"server"},
+}
+MAX_LINES = 300
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of a module of the app."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
+    """Dotted names that a module imports, wherever in it: modules, and what may be one."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+def noun_of(name: str) -> str:
+    """The part of the app that a dotted name is in, or the package it is of."""
+    first, *rest = name.split(".")
+    return rest[0] if first == "app" and rest else first
+
+
+def list_arrows() -> Iterator[tuple[str, str]]:
+    """The importing and the imported noun, of every import between two."""
+    for path in MODULES:
+        noun = noun_of(name_of(path))
+        for name in imports_of(path):
+            if noun_of(name) != noun:
+                yield noun, noun_of(name)
+
+
+def test_every_noun_has_a_layer() -> None:
+    assert {noun_of(name_of(path)) for path in MODULES} - {"app"} == LAYER.keys()
+
+
+def test_imports_go_one_way() -> None:
+    wrong = {
+        f"{noun} imports {other}"
+        for noun, other in list_arrows()
+        if other in LAYER and not LAYER[other] < LAYER[noun]
+    }
+    assert not wrong
+
+
+def test_no_module_imports_itself_on_a_detour() -> None:
+    names = {name_of(path) for path in MODULES}
+    graph = {}
+    for path in MODULES:
+        found = {name if name in names else name.rpartition(".")[0] for name in imports_of(path)}
+        graph[name_of(path)] = found & names - {name_of(path)}
+    assert len(graph) > 50
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the modules
+
+
+def test_each_thing_is_known_only_where_it_belongs() -> None:
+    wrong = {
+        f"{noun} imports {other}"
+        for noun, other in list_arrows()
+        if other in ONLY and noun not in ONLY[other]
+    }
+    assert not wrong
+    known = {other for _, other in list_arrows()}
+    assert ONLY.keys() <= known
+
+
+def test_only_settings_reads_the_environment() -> None:
+    reading = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv"):
+                reading.add(name_of(path))
+        if {"os.environ", "os.getenv"} & imports_of(path):
+            reading.add(name_of(path))
+    assert reading == {"app.settings"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_file_is_two_nouns(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+@cache
+def pins_of(file: str) -> dict[str, tuple[str, int]]:
+    """Version and number of hashes of every package that the file pins."""
+    entries = re.split(r"\n(?=\S)", (ROOT / file).read_text().strip())
+    pins = {}
+    for entry in entries:
+        first = re.match(r"([\w.-]+)(?:\[[\w,-]+\])?==([\w.+!]+)( ;[^\\]*)?\s*\\\n", entry)
+        assert first, f"{file}: no pin: {entry[:100]}"
+        assert first[1] not in pins or first[3], f"{file}: {first[1]} is there twice"
+        pins[first[1]] = first[2], len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", entry))
+    return pins
+
+
+def project() -> dict[str, object]:
+    found: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return found
+
+
+def required(*extras: str) -> list[str]:
+    found = project()
+    requirements, optional = found["dependencies"], found["optional-dependencies"]
+    assert isinstance(requirements, list)
+    assert isinstance(optional, dict)
+    return [*requirements, *(one for extra in extras for one in optional[extra])]
+
+
+@pytest.mark.parametrize(
+    ("file", "extras"), list(zip(REQUIREMENTS, [(), ("dev",), ("dev", "bench")], strict=True))
+)
+def test_every_dependency_is_pinned(file: str, extras: tuple[str, ...]) -> None:
+    pins = {re.sub(r"[-_.]+", "-", name.lower()): pin for name, pin in pins_of(file).items()}
+    for requirement in required(*extras):
+        found = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(?:>=([\d.]+))?", requirement)
+        assert found, requirement
+        version = pins[re.sub(r"[-_.]+", "-", found[1].lower())][0]
+        if found[2]:
+            assert parse(version) >= parse(found[2]), requirement
+
+
+def parse(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
+
+
+@pytest.mark.parametrize("file", REQUIREMENTS)
+def test_every_pin_has_hashes(file: str) -> None:
+    assert [name for name, (_, hashes) in pins_of(file).items() if not hashes] == []
+
+
+@pytest.mark.parametrize("file", REQUIREMENTS)
+def test_requirements_hold_no_address(file: str) -> None:
+    text = (ROOT / file).read_text()
+    assert not re.search(r"://|\bhttps?:|index-url|find-links|trusted-host|^-|@", text, re.M)
+
+
+@pytest.mark.parametrize("file", REQUIREMENTS[1:])
+def test_the_requirements_files_agree(file: str) -> None:
+    assert pins_of("requirements.txt").items() <= pins_of(file).items()
+
+
+def test_one_version_everywhere() -> None:
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    released = re.findall(r"^## \[(\d[^\]]*)\]", changes, re.MULTILINE)
+    assert project()["version"] == VERSION == released[0]
+    assert f'org.opencontainers.image.version="{VERSION}"' in (ROOT / "Dockerfile").read_text()
+    assert load_compose()["image"] == f"mimicit:{VERSION}"
+
+
+def test_everything_in_the_app_is_packed() -> None:
+    """setuptools packs modules of packages; anything else in app/ would have to be named."""
+    files = [path for path in (ROOT / "app").rglob("*") if path.is_file()]
+    others = [path for path in files if path.suffix not in (".py", ".pyc")]
+    assert others == []
+    assert {path.parent for path in MODULES} == {
+        path.parent for path in MODULES if path.name == "__init__.py"
+    }
+
+
+def list_steps() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions and their arguments."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = text.replace("\\\n", "").splitlines()
+    return [(line.split()[0], line.split(None, 1)[1]) for line in lines if line.strip()]
+
+
+def test_the_image_runs_without_rights() -> None:
+    steps = list_steps()
+    assert steps[:2] == [
+        ("ARG", "BASE_IMAGE=python:3.12-slim"),
+        ("FROM", "${BASE_IMAGE} AS build"),
+    ]
+    start = max(number for number, (step, _) in enumerate(steps) if step == "FROM")
+    final = steps[start:]
+    users = [argument for step, argument in final if step == "USER"]
+    assert users
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", users[-1])
+    assert "HEALTHCHECK" in dict(final)
+    assert not [argument for step, argument in final if step == "RUN" and "pip" in argument]
+    assert json.loads(dict(final)["CMD"])[0] == "serve"
+
+
+def load_compose() -> dict[str, object]:
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    service: dict[str, object] = compose["services"]["mimicit"]
+    return service
+
+
+def test_the_compose_file_gives_no_rights() -> None:
+    service = load_compose()
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    ports, volumes = service["ports"], service["volumes"]
+    assert isinstance(ports, list)
+    assert isinstance(volumes, list)
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert {one["target"]: one.get("read_only", False) for one in volumes} == {
+        "/data": True,
+        "/catalog": False,
+    }
