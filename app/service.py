@@ -68,7 +68,4 @@ class Service:
         image_id: str | None,
     ) -> list[Instruction]:
         """Instructions from row `first` on that have the text and the image."""
-        connection = self.catalog.reference.connect
-        return await self._reads.run(
-            lambda: table.search(connection(), first, limit, text, image_id)
-        )
+        return await self._reads.run(partial(table.search, first, limit, text, image_id))

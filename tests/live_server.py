@@ -142,7 +142,7 @@ def _find_port(process: subprocess.Popen[str], log: Path) -> int:
     raise AssertionError(f"the server did not start:\n{log.read_text()}")
 
 
-def stop(process: subprocess.Popen[str]) -> int:
+def stop(process: subprocess.Popen[Any]) -> int:
     """Ask the process to stop, and see that it does."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)

@@ -12,10 +12,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app.catalog.duck import Database, ParquetRows
 from app.catalog.image_file import index_file
 from app.catalog.image_source import ImageSource, build_images
 from app.catalog.limits import BuildLimits
-from app.catalog.reference import Reference
+from app.catalog.tools import BuildTools
 from app.images.stored import Form
 from app.parquet.reader import PageCache
 from app.storage import LocalStorage, WouldBlockError
@@ -109,17 +110,19 @@ def opened_images(
 ) -> Iterator[ImageSource]:
     """The files' images, indexed and opened, as the catalog does it."""
     units = []
-    for number, file in enumerate(files):
-        unit = folder / f"unit-{number}"
-        unit.mkdir(parents=True)
-        index_file(str(file), key_column, value_column, limits, unit, lambda _: None)
-        units.append(unit)
     joined = folder / "images"
-    joined.mkdir(parents=True)
-    build_images(units, limits, joined)
-    reference = Reference(limits.duckdb_memory_bytes)
+    with BuildTools(limits, folder / "spill") as tools:
+        for number, file in enumerate(files):
+            unit = folder / f"unit-{number}"
+            unit.mkdir(parents=True)
+            index_file(str(file), key_column, value_column, tools, unit, lambda _: None)
+            units.append(unit)
+        joined.mkdir(parents=True)
+        build_images(units, tools.joins, joined)
+    reference = Database(limits.duckdb_memory_bytes, threads=1)
     storage = LocalStorage(8)
-    source = ImageSource(joined, storage, PageCache(page_cache_bytes), reference.read_row)
+    rows = ParquetRows(reference)
+    source = ImageSource(joined, storage, PageCache(page_cache_bytes), rows)
     try:
         yield source
     finally:

@@ -16,9 +16,10 @@ from parquet_files import LIMITS, table_of, write
 from app.catalog.build import build_catalog
 from app.catalog.catalog import Catalog
 from app.catalog.dataset import Dataset
+from app.catalog.duck import Database
 from app.catalog.instructions import InstructionTable, build_instructions
 from app.catalog.limits import BuildLimits
-from app.catalog.reference import Reference
+from app.catalog.tools import BuildTools
 from app.data_yaml import load_data_yaml
 from app.errors import CatalogError, DamagedFileError, UnknownInstructionError
 
@@ -28,12 +29,14 @@ ANSWER = {"instruction": "What?", "answer": "This."}
 @contextmanager
 def opened(path: Path, limits: BuildLimits = LIMITS) -> Iterator[InstructionTable]:
     with TemporaryDirectory() as folder:
-        build_instructions(str(path), limits, Path(folder), lambda _: None)
-        table = InstructionTable(Path(folder))
-        try:
-            yield table
-        finally:
-            table.close()
+        with BuildTools(limits, Path(folder) / "spill") as tools:
+            build_instructions(str(path), tools, Path(folder), lambda _: None)
+        with Database(limits.duckdb_memory_bytes, threads=1) as database:
+            table = InstructionTable(Path(folder), database)
+            try:
+                yield table
+            finally:
+                table.close()
 
 
 @contextmanager
@@ -117,8 +120,11 @@ def test_a_file_that_changes_while_it_is_indexed(tmp_path: Path) -> None:
 
     unit = tmp_path / "unit"
     unit.mkdir()
-    with pytest.raises(DamagedFileError, match="changed while it was indexed"):
-        build_instructions(str(path), LIMITS, unit, append)
+    with (
+        BuildTools(LIMITS, tmp_path / "spill") as tools,
+        pytest.raises(DamagedFileError, match="changed while it was indexed"),
+    ):
+        build_instructions(str(path), tools, unit, append)
 
 
 # Records
@@ -179,15 +185,17 @@ def test_a_record_of_the_wrong_shape_is_its_own_problem(
     path = tmp_path / "it.json"
     good = json.dumps(record())
     path.write_text(f'{{"data": {{"a": {good}, "wrong": {wrong}, "b": {good}}}}}')
-    build_instructions(str(path), LIMITS, tmp_path, lambda _: None)
+    with BuildTools(LIMITS, tmp_path / "spill") as tools:
+        build_instructions(str(path), tools, tmp_path, lambda _: None)
     (kind, name, detail), *others = read_problems(tmp_path)
     assert (kind, name, others) == ("invalid_record", "wrong", [])
     assert why in detail
-    table = InstructionTable(tmp_path)
-    assert ids_of(table) == ["a", "b"]
-    assert table.facts.problems == {"invalid_record": 1}
-    assert table.find("wrong") is None
-    table.close()
+    with Database(LIMITS.duckdb_memory_bytes, threads=1) as database:
+        table = InstructionTable(tmp_path, database)
+        assert ids_of(table) == ["a", "b"]
+        assert table.facts.problems == {"invalid_record": 1}
+        assert table.find("wrong") is None
+        table.close()
 
 
 def read_problems(unit: Path) -> list[tuple[str, str, str]]:
@@ -342,13 +350,12 @@ def test_search() -> None:
         "d": record(instruction="ÄÖ é", image_ids=["2", "2"]),
         "e": record(answer="nothing' OR 1=1", image_ids=["x'); DROP"]),
     }
-    reference = Reference(1 << 28)
     with opened_text(json.dumps(records)) as table:
 
         def search(
             text: str | None, image: str | None = None, first: int = 0, limit: int = 9
         ) -> str:
-            found = table.search(reference.connect(), first, limit, text, image)
+            found = table.search(first, limit, text, image)
             return "".join(one.id for one in found)
 
         assert search(None) == "abcde"
@@ -362,7 +369,6 @@ def test_search() -> None:
         assert search("red", first=1) == "b"
         assert search(None, limit=2) == "ab"
         assert search("absent") == search("red", "9") == ""
-    reference.close()
 
 
 # A dataset of instructions, images and a train config
@@ -497,3 +503,13 @@ def test_a_train_config_that_is_no_object(config: str, tmp_path: Path) -> None:
         opened_dataset(tmp_path, RECORDS, None, config),
     ):
         pass
+
+
+def test_a_second_data_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "it.json"
+    path.write_text(json.dumps({"data": {"a": record()}})[:-1] + ', "data": {}}')
+    with (
+        BuildTools(LIMITS, tmp_path / "spill") as tools,
+        pytest.raises(DamagedFileError, match='more than one "data"'),
+    ):
+        build_instructions(str(path), tools, tmp_path, lambda _: None)

@@ -43,7 +43,7 @@ def read_images(path: Path) -> dict[str, str]:
     if path.suffix == ".json":
         found: dict[str, str] = json.loads(path.read_text())
         return found
-    return dict(pd.read_parquet(path)["base64"].items())
+    return {str(key): text for key, text in pd.read_parquet(path)["base64"].items()}
 
 
 def read_instructions(pack: Path, fields: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def read_instructions(pack: Path, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_image_comes_byte_for_byte(pack: Path, server: LiveServer) -> None:
-    seen = set()
+    seen: set[str] = set()
     for _, name, fields in list_datasets(pack):
         if "images_path" not in fields:
             continue

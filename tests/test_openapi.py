@@ -19,9 +19,7 @@ REAL_NAMES = """
 
 
 @pytest.mark.parametrize("names", ["made up", "real"])
-def test_no_request_made_from_the_description_fails_the_service(
-    tmp_path: Path, names: str
-) -> None:
+def test_no_request_made_from_the_description_fails_the_service(tmp_path: Path, names: str) -> None:
     data = write_demo(tmp_path / "demo", images=40)
     schemathesis = Path(sysconfig.get_path("scripts")) / "schemathesis"
     with start_server(data, tmp_path / "c") as server:

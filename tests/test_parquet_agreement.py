@@ -664,3 +664,19 @@ def test_pandas_metadata_that_is_no_json_says_nothing(tmp_path: Path) -> None:
         table = table_of(["QUJD"]).replace_schema_metadata({b"pandas": text})
         path = write(tmp_path / f"{number}.parquet", table)
         check_file(path, tmp_path / str(number), "in_place")
+
+
+@pytest.mark.parametrize(
+    "other", [pa.array(["eA==", "eQ=="]), pa.array([1, 2])], ids=["text", "int"]
+)
+def test_a_value_column_that_duckdb_can_not_tell_apart_is_refused(
+    other: pa.Array, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.parquet"
+    columns = {"BASE64": other, "base64": pa.array(["YQ==", "Yg=="]), "key": pa.array(["a", "b"])}
+    pq.write_table(pa.table(columns), path)
+    with (
+        pytest.raises(SourceError, match="differ in letter case only"),
+        opened_images([path], tmp_path / "units", key_column="key"),
+    ):
+        pass

@@ -65,7 +65,8 @@ def test_readyz_says_how_far_the_building_is(tmp_path: Path) -> None:
             stderr=log,
             stdin=subprocess.DEVNULL,
         )
-    statuses, said = [], set()
+    statuses: list[int] = []
+    said: set[str] = set()
     try:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from app.catalog.dataset import Dataset
+from app.catalog.duck import Database, ParquetRows
 from app.catalog.image_source import ImageSource
 from app.catalog.instructions import Instruction, InstructionTable
 from app.catalog.manifest import Manifest, load_manifest
-from app.catalog.reference import Reference
 from app.catalog.units import UnitStore
 from app.data_yaml import Group
 from app.errors import (
@@ -41,7 +41,8 @@ class Catalog:
         if manifest is None:
             raise CatalogError(f"there is no catalog in {folder}; run `mimicit index DATA.yaml`")
         self.revision = manifest.revision
-        self.reference = Reference(duckdb_memory_bytes)
+        self._database = Database(duckdb_memory_bytes, threads=1)
+        self._rows = ParquetRows(self._database)
         self._store = UnitStore(folder / "units")
         self._storage = LocalStorage(max_open_files)
         self._cache = PageCache(page_cache_bytes)
@@ -57,7 +58,7 @@ class Catalog:
             instructions.close()
         for images in self._images.values():
             images.close()
-        self.reference.close()
+        self._database.close()
 
     def get_dataset(self, name: str) -> Dataset:
         """The dataset of that name; raises UnknownDatasetError."""
@@ -126,13 +127,13 @@ class Catalog:
 
     def _open_instructions(self, unit: str) -> InstructionTable:
         if unit not in self._instructions:
-            self._instructions[unit] = InstructionTable(self._store.path(unit))
+            self._instructions[unit] = InstructionTable(self._store.path(unit), self._database)
         return self._instructions[unit]
 
     def _open_images(self, unit: str) -> ImageSource:
         if unit not in self._images:
             self._images[unit] = ImageSource(
-                self._store.path(unit), self._storage, self._cache, self.reference.read_row
+                self._store.path(unit), self._storage, self._cache, self._rows
             )
         return self._images[unit]
 

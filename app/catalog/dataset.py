@@ -17,13 +17,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from xxhash import xxh3_128
 
-from app.catalog import duck
+from app.catalog.duck import Database
 from app.catalog.image_source import ImageSource
 from app.catalog.instructions import Instruction, InstructionTable
 from app.catalog.keyed import MAX_KEY_BYTES
-from app.catalog.limits import BuildLimits
 from app.catalog.problems import ProblemWriter
 from app.catalog.table import Table, TableWriter, index_table, map_file, open_table
+from app.catalog.tools import BuildTools
 from app.data_yaml import Group
 from app.errors import DamagedFileError
 from app.images.stored import Form
@@ -69,23 +69,18 @@ def build_dataset(
     instructions: Path,
     images: Path | None,
     train_config: str | None,
-    limits: BuildLimits,
+    tools: BuildTools,
     folder: Path,
     advance: Callable[[int], None],
 ) -> None:
     """Write the unit of a dataset made of those units and that train config into `folder`."""
     table = open_table(instructions).select(["row", "id", "image_ids", "rel_ins_ids"])
     digest = xxh3_128()
-    with (
-        ProblemWriter(folder / "problems.arrow") as problems,
-        duck.connected(
-            memory_bytes=limits.duckdb_memory_bytes, threads=limits.processes, spill_folder=folder
-        ) as connection,
-    ):
+    with ProblemWriter(folder / "problems.arrow") as problems:
         if train_config is None:
             contexts = table.select(["row", "id", "rel_ins_ids"]).rename_columns(_CONTEXT.names)
         else:
-            _load_train_config(train_config, limits, folder, digest, problems, advance)
+            _load_train_config(train_config, tools, folder, digest, problems, advance)
             contexts = open_table(folder)
         tables = {
             "instructions": table,
@@ -94,16 +89,16 @@ def build_dataset(
         }
         bad_rows = array("Q")
         if images is not None:
-            for row, id, key, form in _query(connection, _BAD_IMAGES, tables):
+            for row, id, key, form in _query(tools.joins, _BAD_IMAGES, tables):
                 problems.add("missing_image" if form is None else "unreadable_image", id, key)
                 bad_rows.append(row)
-        for _, id, related, _ in _query(connection, _DANGLING, tables):
+        for _, id, related, _ in _query(tools.joins, _DANGLING, tables):
             problems.add("dangling_context", id, related)
         drawn = None
         if train_config is not None:
-            for _, id, _, _ in _query(connection, _UNKNOWN_IDS, tables):
+            for _, id, _, _ in _query(tools.joins, _UNKNOWN_IDS, tables):
                 problems.add("unknown_train_id", id, "")
-            drawn = _listed_rows(connection, tables)
+            drawn = _listed_rows(tools.joins, tables)
     usable = _usable(len(table), drawn, np.frombuffer(bad_rows, np.uint64))
     (folder / "usable.bin").write_bytes(usable.tobytes())
     facts = DatasetFacts(digest.hexdigest(), len(usable), problems.counts)
@@ -115,17 +110,15 @@ def _open_keys(images: Path) -> pa.Table:
         return file.read_all()
 
 
-def _query(connection: Any, sql: str, tables: dict[str, pa.Table]) -> Iterator[tuple[Any, ...]]:
-    for batch in duck.query_arrow(connection, sql, tables, _ROWS):
+def _query(joins: Database, sql: str, tables: dict[str, pa.Table]) -> Iterator[tuple[Any, ...]]:
+    for batch in joins.query_arrow(sql, tables, _ROWS):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def _listed_rows(connection: Any, tables: dict[str, pa.Table]) -> NDArray[np.uint64]:
+def _listed_rows(joins: Database, tables: dict[str, pa.Table]) -> NDArray[np.uint64]:
     """Rows of the instructions that the train config lists, in file order."""
     sql = "SELECT row FROM instructions SEMI JOIN contexts ON contexts.id = instructions.id"
-    parts = [
-        batch.column(0).to_numpy() for batch in duck.query_arrow(connection, sql, tables, _ROWS)
-    ]
+    parts = [batch.column(0).to_numpy() for batch in joins.query_arrow(sql, tables, _ROWS)]
     return np.sort(np.concatenate([np.empty(0, np.uint64), *parts]))
 
 
@@ -141,7 +134,7 @@ def _usable(
 
 def _load_train_config(
     path: str,
-    limits: BuildLimits,
+    tools: BuildTools,
     folder: Path,
     digest: xxh3_128,
     problems: ProblemWriter,
@@ -150,7 +143,7 @@ def _load_train_config(
     stamp = stamp_file(path)
     with open(path, "rb", buffering=0) as file, TableWriter(folder, _CONTEXT) as table:
         read = read_exactly(file.fileno(), path, advance)
-        stream = JsonStream(path, read, stamp.size_bytes, limits.max_value_bytes)
+        stream = JsonStream(path, read, stamp.size_bytes, tools.limits.max_value_bytes)
         if stream.peek() != "{":
             raise DamagedFileError(f"{path}: an object was expected, {{id: [context ids]}}")
         for id in stream.members():
@@ -164,7 +157,9 @@ def _load_train_config(
                 digest.update(text)
         stream.end()
     index_table(
-        folder, limits, lambda id: problems.add("duplicate_train_id", id, "the last one counts")
+        folder,
+        tools.joins,
+        lambda id: problems.add("duplicate_train_id", id, "the last one counts"),
     )
     if stamp_file(path) != stamp:
         raise DamagedFileError(f"{path} changed while it was indexed; index again when it is still")

@@ -7,35 +7,89 @@ the whole column chunk (2.5 GB for a 2 GB file, and it fails under a memory limi
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from app.errors import DamagedFileError
+from app.errors import CatalogError, DamagedFileError
+
+
+class Database:
+    """An in-memory database, opened when it is first used, because that takes 25 ms.
+
+    It keeps within `memory_bytes` and spills what is more into `spill_folder`.
+    """
+
+    def __init__(self, memory_bytes: int, threads: int, spill_folder: Path | None = None) -> None:
+        self._config: dict[str, Any] = {
+            "memory_limit": f"{memory_bytes}B",
+            "threads": threads,
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "temp_directory": str(spill_folder or ""),
+        }
+        self._connection: Any = None
+        self._lock = Lock()
+
+    def cursor(self) -> Any:
+        """A connection of its own: a thread needs one, and tables registered on it go with it."""
+        with self._lock:
+            if self._connection is None:
+                self._connection = duckdb.connect(":memory:", config=self._config)
+                # GLOBAL, because a cursor does not take over what is set on its connection.
+                for setting in _SETTINGS:
+                    self._connection.execute(f"SET GLOBAL {setting}")
+            return self._connection.cursor()
+
+    def close(self) -> None:
+        """Close the database, if it was opened."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def __enter__(self) -> "Database":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def query_arrow(
+        self, sql: str, tables: dict[str, Any], batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        """The answer to a query over Arrow tables or streams, some rows at a time."""
+        with self.cursor() as cursor, _failing_as_catalog_error():
+            for name, table in tables.items():
+                cursor.register(name, table)
+            cursor.execute("SET streaming_buffer_size = '1MB'")
+            yield from cursor.sql(sql).to_arrow_reader(batch_rows)
+
+    def query_rows(
+        self, sql: str, tables: dict[str, Any], parameters: Sequence[object]
+    ) -> list[tuple[Any, ...]]:
+        """The whole answer to a query over Arrow tables; the SQL bounds how long it is."""
+        with self.cursor() as cursor:
+            for name, table in tables.items():
+                cursor.register(name, table)
+            rows: list[tuple[Any, ...]] = cursor.execute(sql, list(parameters)).fetchall()
+            return rows
+
+
+_SETTINGS = (
+    "disable_parquet_prefetching = true",
+    "parquet_metadata_cache = true",
+    "enable_external_file_cache = false",  # it would hold a second copy of what is cached already
+)
 
 
 @contextmanager
-def connected(
-    *, memory_bytes: int, threads: int, spill_folder: Path | None = None
-) -> Iterator[Any]:
-    """An in-memory database that keeps within `memory_bytes` and spills into `spill_folder`."""
-    config: dict[str, Any] = {
-        "memory_limit": f"{memory_bytes}B",
-        "threads": threads,
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-        "temp_directory": str(spill_folder / "spill") if spill_folder else "",
-    }
-    connection = duckdb.connect(":memory:", config=config)
-    # GLOBAL, because a cursor is a connection of its own and does not take over what is set here.
-    connection.execute("SET GLOBAL disable_parquet_prefetching=true")
-    connection.execute("SET GLOBAL parquet_metadata_cache=true")
-    connection.execute("SET GLOBAL enable_external_file_cache=false")
+def _failing_as_catalog_error() -> Iterator[None]:
     try:
-        yield connection
-    finally:
-        connection.close()
+        yield
+    except duckdb.Error as error:
+        raise CatalogError(f"DuckDB can not sort or join what was indexed: {error}") from error
 
 
 def quote(identifier: str) -> str:
@@ -47,11 +101,11 @@ class ParquetRows:
     """Reads the stored bytes of a Parquet column as DuckDB reads them: right for every layout.
 
     Raises DamagedFileError where DuckDB can not read the file, and MemoryError where it can not
-    within the connection's memory.
+    within the database's memory.
     """
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def get(self, path: str, column: str, rows: Sequence[int]) -> dict[int, bytes | None]:
         """The values of those rows, by row number."""
@@ -59,14 +113,13 @@ class ParquetRows:
             f"SELECT file_row_number, {quote(column)} FROM read_parquet(?, file_row_number = true, "
             f"hive_partitioning = false) WHERE file_row_number IN ({', '.join('?' * len(rows))})"
         )
-        with _translated(path):
-            found = self._connection.cursor().execute(sql, [[_literal(path)], *rows]).fetchall()
+        with _translated(path), self._database.cursor() as cursor:
+            found = cursor.execute(sql, [[_literal(path)], *rows]).fetchall()
         return {row: _as_bytes(value) for row, value in found}
 
     def scan(self, path: str, column: str) -> Iterator[bytes | None]:
         """Every value, in row order, a few held at a time."""
-        cursor = self._connection.cursor()
-        with _translated(path):
+        with _translated(path), self._database.cursor() as cursor:
             cursor.execute("SET streaming_buffer_size = '1MB'")
             relation = cursor.sql(
                 f"SELECT {quote(column)} FROM read_parquet(?, hive_partitioning = false)",
@@ -95,25 +148,6 @@ def _translated(path: str) -> Iterator[None]:
     # Errors in the middle of a stream come through Arrow as an OSError, and one whose message
     # quotes damaged bytes comes as a UnicodeDecodeError.
     except (duckdb.Error, OSError, UnicodeDecodeError) as error:
+        if "Out of Memory" in str(error):
+            raise MemoryError(f"{path}: DuckDB needs more memory than it may take") from error
         raise DamagedFileError(f"{path}: DuckDB can not read it: {error}") from error
-
-
-def query_arrow(
-    connection: Any, sql: str, tables: dict[str, Any], batch_rows: int
-) -> Iterator[pa.RecordBatch]:
-    """The answer to a query over Arrow tables or streams, some rows at a time."""
-    for name, table in tables.items():
-        connection.register(name, table)
-    connection.execute("SET streaming_buffer_size = '1MB'")
-    yield from connection.sql(sql).to_arrow_reader(batch_rows)
-
-
-def query_rows(
-    connection: Any, sql: str, tables: dict[str, Any], parameters: Sequence[object]
-) -> list[tuple[Any, ...]]:
-    """The whole answer to a query over Arrow tables; the SQL bounds how long it is."""
-    cursor = connection.cursor()
-    for name, table in tables.items():
-        cursor.register(name, table)
-    rows: list[tuple[Any, ...]] = cursor.execute(sql, list(parameters)).fetchall()
-    return rows

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from app.catalog import duck
 from app.catalog.image_rows import write_pages, write_rows
 from app.catalog.json_images import scan_json
-from app.catalog.limits import BuildLimits
 from app.catalog.parquet_images import scan_parquet
+from app.catalog.tools import BuildTools
 from app.errors import DamagedFileError
 from app.storage import FileStamp, read_exactly, stamp_file
 
@@ -46,7 +45,7 @@ def index_file(
     path: str,
     key_column: str | None,
     value_column: str | None,
-    limits: BuildLimits,
+    tools: BuildTools,
     folder: Path,
     advance: Callable[[int], None],
 ) -> None:
@@ -59,12 +58,10 @@ def index_file(
     with open(path, "rb", buffering=0) as file:
         read = read_exactly(file.fileno(), path, advance)
         if path.endswith(".json"):
-            scanned = scan_json(stamp, read, limits, write)
+            scanned = scan_json(stamp, read, tools.limits, write)
         else:
             named = (key_column, value_column)
-            with duck.connected(memory_bytes=limits.duckdb_memory_bytes, threads=1) as connection:
-                reference = duck.ParquetRows(connection)
-                scanned = scan_parquet(path, read, named, reference, limits, write)
+            scanned = scan_parquet(path, read, named, tools.reference, tools.limits, write)
     if stamp_file(path) != stamp:
         raise DamagedFileError(f"{path} changed while it was indexed; index again when it is still")
     write_pages(folder, scanned)

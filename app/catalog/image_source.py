@@ -10,7 +10,8 @@ unit.json       ImageFacts
 
 import struct
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,14 +19,13 @@ import numpy as np
 import pyarrow as pa
 from xxhash import xxh3_128
 
-from app.catalog import duck
+from app.catalog.duck import Database, ParquetRows
 from app.catalog.image_file import FileFacts
 from app.catalog.image_rows import ROWS
 from app.catalog.keyed import MAX_KEY_BYTES, KeyedFile, sort_key, write_keyed
-from app.catalog.limits import BuildLimits
 from app.catalog.problems import ProblemWriter
 from app.catalog.table import map_file
-from app.errors import UnknownImageError
+from app.errors import DamagedFileError, SourceChangedError, UnknownImageError
 from app.images.stored import Form
 from app.parquet.pages import pack_page, unpack_page
 from app.parquet.place import PLACE_TYPE, Place
@@ -54,7 +54,7 @@ class ImageFacts(msgspec.Struct, frozen=True):
     files: list[FileFacts]
 
 
-def build_images(units: list[Path], limits: BuildLimits, folder: Path) -> None:
+def build_images(units: list[Path], database: Database, folder: Path) -> None:
     """Write the unit for the files of `units`, in their order, into `folder`.
 
     Of a key that is there twice the first is served, but from a JSON file the last, as json reads
@@ -70,7 +70,7 @@ def build_images(units: list[Path], limits: BuildLimits, folder: Path) -> None:
         pa.ipc.new_file(str(folder / "keys.arrow"), KEYS) as table,
     ):
         last_wins = any(file.path.endswith(".json") for file in files)
-        batches = _sorted_rows(units, files, limits, folder)
+        batches = _sorted_rows(units, files, database)
         entries = merge.entries(batches, table, problems, last_wins=last_wins)
         write_keyed(folder / "keys.lmdb", entries, max_entries=sum(file.rows for file in files))
     facts = ImageFacts(
@@ -92,16 +92,13 @@ def _join_pages(units: list[Path], files: list[FileFacts], folder: Path) -> None
 
 
 def _sorted_rows(
-    units: list[Path], files: list[FileFacts], limits: BuildLimits, folder: Path
+    units: list[Path], files: list[FileFacts], database: Database
 ) -> Iterator[pa.RecordBatch]:
     """All rows in the order of their sort keys, and of the files where those are the same."""
     schema = ROWS.append(pa.field("sort_key", pa.binary())).append(pa.field("ordinal", pa.uint64()))
     rows = pa.RecordBatchReader.from_batches(schema, _numbered_rows(units, files, schema))
     sql = "SELECT * FROM rows ORDER BY sort_key, ordinal"
-    with duck.connected(
-        memory_bytes=limits.duckdb_memory_bytes, threads=limits.processes, spill_folder=folder
-    ) as connection:
-        yield from duck.query_arrow(connection, sql, {"rows": rows}, _SORTED_ROWS)
+    return database.query_arrow(sql, {"rows": rows}, _SORTED_ROWS)
 
 
 def _numbered_rows(
@@ -231,7 +228,7 @@ class ImageSource:
         folder: Path,
         storage: Storage,
         cache: PageCache,
-        read_row: Callable[[FileStamp, str, int], bytes],
+        rows: ParquetRows,
     ) -> None:
         self.facts = msgspec.json.decode((folder / "unit.json").read_bytes(), type=ImageFacts)
         self._keys = KeyedFile(folder / "keys.lmdb", _PLACE.size)
@@ -243,7 +240,7 @@ class ImageSource:
             map_file(folder / "seeks.bin").cast("Q"),
             storage,
             cache,
-            lambda stamp, row: read_row(stamp, columns[stamp.path] or "", row),
+            partial(_read_row, rows, columns),
         )
 
     def close(self) -> None:
@@ -273,3 +270,17 @@ class ImageSource:
         """At most `limit` keys that begin with `prefix` and come after `after`, in key order."""
         found = self._keys.list_after(after.encode(), limit, prefix.encode())
         return [(key.decode(), Place(*_PLACE.unpack(record))) for key, record in found]
+
+
+def _read_row(
+    rows: ParquetRows, columns: dict[str, str | None], stamp: FileStamp, row: int
+) -> bytes:
+    """The stored bytes of a row, as DuckDB reads them; raises SourceChangedError if it can not
+    do what it did when the file was indexed."""
+    try:
+        found = rows.get(stamp.path, columns[stamp.path] or "", [row]).get(row)
+    except (DamagedFileError, MemoryError) as error:
+        raise SourceChangedError(str(error)) from error
+    if found is None:
+        raise SourceChangedError(f"{stamp.path} no longer has a value in row {row}")
+    return found

@@ -14,11 +14,11 @@ import msgspec
 import pyarrow as pa
 from xxhash import xxh3_128
 
-from app.catalog import duck
+from app.catalog.duck import Database
 from app.catalog.keyed import MAX_KEY_BYTES
-from app.catalog.limits import BuildLimits
 from app.catalog.problems import ProblemWriter
 from app.catalog.table import Table, TableWriter, index_table
+from app.catalog.tools import BuildTools
 from app.errors import DamagedFileError, UnknownInstructionError
 from app.json_object import JsonStream, NotTextError
 from app.storage import FileStamp, read_exactly, stamp_file
@@ -63,7 +63,7 @@ class Instruction(msgspec.Struct, frozen=True):
 
 
 def build_instructions(
-    path: str, limits: BuildLimits, folder: Path, advance: Callable[[int], None]
+    path: str, tools: BuildTools, folder: Path, advance: Callable[[int], None]
 ) -> None:
     """Write the unit of an instructions file into `folder`; `advance` hears of the bytes read.
 
@@ -76,7 +76,7 @@ def build_instructions(
         ProblemWriter(folder / "problems.arrow") as problems,
     ):
         read = read_exactly(file.fileno(), path, advance)
-        stream = JsonStream(path, read, stamp.size_bytes, limits.max_value_bytes)
+        stream = JsonStream(path, read, stamp.size_bytes, tools.limits.max_value_bytes)
         with TableWriter(folder, TABLE) as table:
             for id, record in _records(stream, path):
                 try:
@@ -93,10 +93,10 @@ def build_instructions(
             superseded += 1
             problems.add("duplicate_instruction", id, "the file has this id more than once")
 
-        index_table(folder, limits, note)
+        index_table(folder, tools.joins, note)
         rows = table.rows
         if superseded:
-            rows, digest = _drop_superseded(folder, limits)
+            rows, digest = _drop_superseded(folder, tools.joins)
     if stamp_file(path) != stamp:
         raise DamagedFileError(f"{path} changed while it was indexed; index again when it is still")
     facts = InstructionFacts(
@@ -124,6 +124,8 @@ def _records(stream: JsonStream, path: str) -> Iterator[tuple[str, Any]]:
             held = []
             for id in stream.members():
                 yield id, _value(stream)
+        elif name == "data" and is_wrapped:
+            raise DamagedFileError(f'{path}: it has more than one "data"')
         elif is_wrapped:
             _value(stream)
         elif name == "data" and stream.peek() == "[":
@@ -169,7 +171,7 @@ def _row(id: str, record: Any) -> tuple[tuple[Any, ...], bytes]:
     return row, msgspec.json.encode(row)
 
 
-def _drop_superseded(folder: Path, limits: BuildLimits) -> tuple[int, xxh3_128]:
+def _drop_superseded(folder: Path, joins: Database) -> tuple[int, xxh3_128]:
     """Write the table again without the rows whose id comes again further on; rows and digest."""
     digest = xxh3_128()
     old = Table(folder)
@@ -187,7 +189,7 @@ def _drop_superseded(folder: Path, limits: BuildLimits) -> tuple[int, xxh3_128]:
     for file in new.iterdir():
         file.replace(folder / file.name)
     new.rmdir()
-    index_table(folder, limits, lambda _: None)
+    index_table(folder, joins, lambda _: None)
     return kept.rows, digest
 
 
@@ -203,7 +205,8 @@ ORDER BY row LIMIT $4
 class InstructionTable:
     """A dataset's instructions, opened."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: Database) -> None:
+        self._database = database
         self.facts = msgspec.json.decode((folder / "unit.json").read_bytes(), type=InstructionFacts)
         self._table = Table(folder)
 
@@ -237,14 +240,10 @@ class InstructionTable:
         return [Instruction(**row) for row in self._table.list_rows(first, limit)]
 
     def search(
-        self, connection: Any, first: int, limit: int, text: str | None, image_id: str | None
+        self, first: int, limit: int, text: str | None, image_id: str | None
     ) -> list[Instruction]:
         """As `list_rows`, but only those that have `text` in instruction or answer (letter case
         does not count) and `image_id` among their images."""
-        rows = duck.query_rows(
-            connection,
-            _SEARCH,
-            {"instructions": self._table.read_all()},
-            [first, text, image_id, limit],
-        )
+        tables = {"instructions": self._table.read_all()}
+        rows = self._database.query_rows(_SEARCH, tables, [first, text, image_id, limit])
         return [self.get_row(row) for (row,) in rows]

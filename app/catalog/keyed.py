@@ -6,6 +6,8 @@ from pathlib import Path
 
 import lmdb
 
+from app.errors import CatalogError
+
 # LMDB's own limit is 511 bytes. A longer key goes in as its first 495 and a hash of all of it,
 # 511 bytes that no shorter key has, and stands whole behind its record.
 _SHORT_BYTES = 494
@@ -25,7 +27,17 @@ def sort_key(key: bytes) -> bytes:
 
 
 def write_keyed(path: Path, entries: Iterable[tuple[bytes, bytes]], *, max_entries: int) -> None:
-    """Write (key, record) pairs, which must come in the order of `sort_key` without repetition."""
+    """Write (key, record) pairs, which must come in the order of `sort_key` without repetition.
+
+    Raises CatalogError if they can not be written.
+    """
+    try:
+        _write(path, entries, max_entries)
+    except lmdb.Error as error:
+        raise CatalogError(f"{path} can not be written: {error}") from error
+
+
+def _write(path: Path, entries: Iterable[tuple[bytes, bytes]], max_entries: int) -> None:
     environment = lmdb.open(
         str(path),
         subdir=False,

@@ -19,6 +19,13 @@ class SourceUnit:
     name: str
     path: str
     size_bytes: int
+    key_column: str | None = None
+    value_column: str | None = None
+
+    @property
+    def is_images(self) -> bool:
+        """Whether the file holds images, and not instructions."""
+        return self.name.startswith("file-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ def plan_dataset(dataset: Dataset, limits: BuildLimits) -> DatasetPlan:
         instructions = _source("instructions", path, bounds)
         columns = (dataset.key_column, dataset.value_column)
         files = [] if dataset.images_path is None else list_image_files(dataset.images_path)
-        image_files = tuple(_source("file", str(file), columns, bounds) for file in files)
+        image_files = tuple(_source("file", str(file), bounds, *columns) for file in files)
         images = None
         if dataset.images_path is not None:
             images = f"images-{fingerprint(*[file.name for file in image_files])}"
@@ -52,9 +59,9 @@ def plan_dataset(dataset: Dataset, limits: BuildLimits) -> DatasetPlan:
     return DatasetPlan(dataset, instructions, image_files, images, unit)
 
 
-def _source(kind: str, path: str, *parts: object) -> SourceUnit:
-    name = f"{kind}-{fingerprint(fingerprint_file(path), *parts)}"
-    return SourceUnit(name, path, os.stat(path).st_size)
+def _source(kind: str, path: str, bounds: tuple[int, int], *columns: str | None) -> SourceUnit:
+    name = f"{kind}-{fingerprint(fingerprint_file(path), bounds, columns)}"
+    return SourceUnit(name, path, os.stat(path).st_size, *columns)
 
 
 def plan_catalog(data_yaml: DataYaml, limits: BuildLimits) -> list[DatasetPlan]:

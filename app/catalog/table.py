@@ -14,9 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from app.catalog import duck
+from app.catalog.duck import Database
 from app.catalog.keyed import KeyedFile, sort_key, write_keyed
-from app.catalog.limits import BuildLimits
 
 _ROW = struct.Struct("<Q")
 _BATCH_ROWS = 1024
@@ -79,17 +78,17 @@ def map_file(path: Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def index_table(folder: Path, limits: BuildLimits, duplicate: Callable[[str], None]) -> None:
+def index_table(folder: Path, joins: Database, duplicate: Callable[[str], None]) -> None:
     """Write the index of the ids; of an id that is there again the last row counts, as in json.
 
     `duplicate` hears of each row that does not count.
     """
     table = open_table(folder)
-    entries = _last_rows(_sorted_ids(table, limits, folder), duplicate)
+    entries = _last_rows(_sorted_ids(table, joins), duplicate)
     write_keyed(folder / "ids.lmdb", entries, max_entries=len(table))
 
 
-def _sorted_ids(table: pa.Table, limits: BuildLimits, folder: Path) -> Iterable[tuple[str, int]]:
+def _sorted_ids(table: pa.Table, joins: Database) -> Iterable[tuple[str, int]]:
     schema = pa.schema([("row", pa.uint64()), ("id", pa.string()), ("sort_key", pa.binary())])
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -101,11 +100,8 @@ def _sorted_ids(table: pa.Table, limits: BuildLimits, folder: Path) -> Iterable[
 
     source = pa.RecordBatchReader.from_batches(schema, batches())
     sql = "SELECT id, row FROM ids ORDER BY sort_key, row"
-    with duck.connected(
-        memory_bytes=limits.duckdb_memory_bytes, threads=limits.processes, spill_folder=folder
-    ) as connection:
-        for batch in duck.query_arrow(connection, sql, {"ids": source}, _SORTED_ROWS):
-            yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+    for batch in joins.query_arrow(sql, {"ids": source}, _SORTED_ROWS):
+        yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
 
 
 def _last_rows(

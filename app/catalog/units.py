@@ -44,6 +44,11 @@ class UnitStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def spill_folder(self) -> Path:
+        """Where DuckDB may put what does not fit its memory; it removes it again."""
+        return self.folder / f"{_TEMPORARY}spill-{os.getpid()}"
+
     def path(self, name: str) -> Path:
         """Where the unit of that name is, or would be."""
         return self.folder / name

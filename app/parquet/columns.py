@@ -53,6 +53,10 @@ def choose_columns(
     key = _named(path, leaves, key_column, "key_column") or _find_key(path, footer, leaves, value)
     if key == value:
         raise _refuse(path, leaves, f"{key.path} can not be both key and value")
+    paths = [footer.schema.column(number).path for number in range(footer.num_columns)]
+    same = [found for found in paths if found.lower() == value.path.lower()]
+    if len(same) > 1:  # DuckDB does not tell them apart, and its reading is the truth
+        raise _refuse(path, leaves, f"{' and '.join(same)} differ in letter case only")
     if not key.is_text:
         raise _refuse(path, leaves, f"the key column {key.path} is not a column of text")
     return Columns(key, value)

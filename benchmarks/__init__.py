@@ -1,0 +1,1 @@
+"""Benchmarks against the goals and the peers: `python -m benchmarks --help`."""
