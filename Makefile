@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check format bench lock clean FORCE
+.PHONY: help serve test unit check format bench lock clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -26,6 +26,9 @@ serve: $(VENV)/.installed $(if $(DATA),,demo/data.yaml) ## serve DATA, or a demo
 
 test: check ## every check, and every test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+unit: $(VENV)/.installed-dev ## the tests that take less than a minute together
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
 
 check: $(VENV)/.installed-dev ## lint, format and types
 	$(BIN)/ruff check .

@@ -1,13 +1,17 @@
 """The command line: serve, index, demo."""
 
+import socket
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
 
 from app.catalog.build import build_catalog, is_fresh
+from app.catalog.catalog import Catalog
 from app.catalog.limits import BuildLimits
 from app.catalog.manifest import Manifest
 from app.catalog.progress import Progress, Report
@@ -73,8 +77,7 @@ def serve(
                     show(progress)
 
                 _build(data_yaml, settings, report)
-        address, bound_port = listening.getsockname()[:2]
-        _greet(console, data_yaml, f"http://{address}:{bound_port}")
+        _greet(console, data_yaml, folder, listening)
         server.serve(settings, folder, listening)
 
 
@@ -142,12 +145,25 @@ def _build(data_yaml: DataYaml, settings: Settings, report: Report) -> Manifest:
     )
 
 
-def _greet(console: Console, data_yaml: DataYaml, url: str) -> None:
-    first = data_yaml.datasets[0].name
-    console.print(f"serving {data_yaml.path} at {url}", highlight=False)
-    for what, path in (
-        ("datasets", "/v1/datasets"),
-        ("instructions", f"/v1/datasets/{first}/instructions?limit=3"),
-        ("API pages", "/docs"),
-    ):
+def _greet(console: Console, data_yaml: DataYaml, folder: Path, listening: socket.socket) -> None:
+    """Say where the service is, and three things to ask it."""
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    console.print(f"serving {data_yaml.path} at {url}", highlight=False, markup=False)
+    for what, path in _list_examples(data_yaml, folder):
         console.print(f"  {what:<13} {url}{path}", highlight=False, markup=False)
+
+
+def _list_examples(data_yaml: DataYaml, folder: Path) -> list[tuple[str, str]]:
+    instructions = f"/v1/datasets/{quote(data_yaml.datasets[0].name, safe='')}/instructions?limit=3"
+    examples = [("instructions", instructions)]
+    catalog = Catalog(folder, max_open_files=1, page_cache_bytes=0, duckdb_memory_bytes=1)
+    with closing(catalog):
+        for dataset in catalog.datasets.values():
+            keys = dataset.images.list_keys("", "", 1) if dataset.images else []
+            if keys:
+                path = f"{quote(dataset.name, safe='')}/images/{quote(keys[0][0], safe='')}"
+                examples.append(("an image", f"/v1/datasets/{path}"))
+                break
+    return [*examples, ("API pages", "/docs")]

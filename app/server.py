@@ -3,6 +3,7 @@
 One listening socket is open from the start to the end, so no connection is ever refused.
 """
 
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,10 @@ from app.errors import MimicitError
 from app.main import create_app
 from app.settings import Settings
 from app.waiting import WaitingApp
+
+# A worker that does not answer for so long is replaced. It has to import and open everything
+# first: 1 s here, 6 s seen in a container on a busy machine, and never so long when it is well.
+_WORKER_SECONDS = 60
 
 
 class ListenError(MimicitError):
@@ -35,11 +40,15 @@ def open_socket(settings: Settings) -> socket.socket:
         )
     except OSError as error:
         raise ListenError(
-            f"{settings.host}:{settings.port} can not be listened on ({error.strerror}); "
+            f"{settings.host}:{settings.port} can not be listened on ({_reason(error)}); "
             "choose another with --host and --port"
         ) from error
     listening.set_inheritable(True)
     return listening
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 @contextmanager
@@ -75,5 +84,6 @@ def serve(settings: Settings, folder: Path, listening: socket.socket) -> None:
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
+        timeout_worker_healthcheck=_WORKER_SECONDS,
     )
     Multiprocess(config, [listening]).run()

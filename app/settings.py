@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge
 from platformdirs import user_cache_path
 from pydantic import Field, ValidationError
 from pydantic_settings import (
@@ -19,8 +18,8 @@ from app.errors import MimicitError
 _MIB = 1 << 20
 _CORES = os.cpu_count() or 1
 
-Count = Annotated[int, Ge(1)]
-Bytes = Annotated[int, Ge(0)]
+Count = Annotated[int, Field(ge=1)]
+Bytes = Annotated[int, Field(ge=0)]
 
 
 class SettingsError(MimicitError):
@@ -41,7 +40,7 @@ class Settings(BaseSettings):
     )
 
     host: str = Field("127.0.0.1", description="The address to listen on: by default this machine.")
-    port: Annotated[int, Ge(0)] = Field(8000, le=65535, description="The port to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
     workers: Count = Field(_CORES, description="Server processes: one a core, since each has one.")
     keep_alive_seconds: Count = Field(
         30, description="How long an idle connection stays: longer than a step of training."

@@ -172,6 +172,6 @@ class LocalStorage:
 
 def _changed(stamp: FileStamp, why: str) -> SourceChangedError:
     return SourceChangedError(
-        f"{stamp.path} is not the file that was indexed: {why}. Run `mimicit index` again, "
-        "or put the file back."
+        f"{stamp.path} is not the file that was indexed: {why}. Put the file back, or index it "
+        "again and restart the service."
     )

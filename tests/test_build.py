@@ -25,6 +25,8 @@ from app.demo import write_demo
 from app.errors import CatalogError
 from app.images.stored import Form, decode
 
+pytestmark = pytest.mark.slow
+
 LIMITS = BuildLimits(
     max_value_bytes=1 << 20, max_page_bytes=1 << 26, duckdb_memory_bytes=256 << 20, processes=1
 )

@@ -9,6 +9,8 @@ import pytest
 from live_server import LiveServer, image_path, start_server
 from packs import draw_jpeg, record, write_images, write_instructions
 
+pytestmark = pytest.mark.slow
+
 KEYS = [f"K{n}" for n in range(8)]
 
 

@@ -19,6 +19,8 @@ from app.routes import problems
 from app.routes.warm_images import WarmImages
 from app.settings import Settings, load_settings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "config" / "server.yaml"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

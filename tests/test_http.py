@@ -14,6 +14,8 @@ from live_server import LiveServer, image_path, start_server
 from packs import draw_jpeg, record, write_images, write_instructions
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 ODD_KEYS = (
     "a/b/c",
     "../../etc/passwd",

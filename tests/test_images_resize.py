@@ -13,6 +13,8 @@ from PIL import ExifTags, Image, ImageChops, ImageOps, ImageStat
 from app.errors import ImageUnreadableError
 from app.images.resize import Fit, Format, Resize, resize
 
+pytestmark = pytest.mark.slow
+
 MAX_PIXELS = 50_000_000
 FORMATS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"]
 AGAIN = Resize(None, None)

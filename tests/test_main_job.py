@@ -14,6 +14,8 @@ from live_server import LiveServer, image_path, start_server
 
 from app.demo import write_demo
 
+pytestmark = pytest.mark.slow
+
 SHARED_PACK = Path(__file__).parents[2] / "shared" / "data" / "mimicit" / "data.yaml"
 
 

@@ -9,6 +9,8 @@ from live_server import environment, start_server
 
 from app.demo import write_demo
 
+pytestmark = pytest.mark.slow
+
 # Names that exist, so that requests get past 404 to what they ask for.
 REAL_NAMES = """
 [parameters]

@@ -36,6 +36,8 @@ from app.data_yaml import load_data_yaml
 from app.errors import SourceError
 from app.images.stored import Form, decode
 
+pytestmark = pytest.mark.slow
+
 CODECS = ["none", "snappy", "gzip", "brotli", "lz4", "zstd"]
 # Dask 2026.8 calls what pandas 3.1 deprecates.
 IGNORE_INPLACE = pytest.mark.filterwarnings(

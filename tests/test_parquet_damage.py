@@ -47,6 +47,8 @@ from app.parquet.scan import ColumnScan, ScanLimits
 from app.parquet.snappy import encode_varint
 from app.storage import WouldBlockError
 
+pytestmark = pytest.mark.slow
+
 CASE_SECONDS = 10
 MEMORY_BYTES = 3 << 30  # of addresses: DuckDB and pyarrow take 1 to 2 GB of them for their arenas
 SMALL = BuildLimits(1 << 20, 16 << 20, 256 << 20, 1)

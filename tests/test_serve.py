@@ -17,6 +17,8 @@ from packs import draw_jpeg, record, write_images, write_instructions
 
 from app.demo import write_demo
 
+pytestmark = pytest.mark.slow
+
 
 def run(*words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -17,12 +17,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from xxhash import xxh3_128
 
-from app.catalog.duck import Database
 from app.catalog.image_source import ImageSource
-from app.catalog.instructions import Instruction, InstructionTable
+from app.catalog.instructions import Instruction, InstructionFacts, InstructionTable
 from app.catalog.keyed import MAX_KEY_BYTES
 from app.catalog.problems import ProblemWriter
-from app.catalog.table import Table, TableWriter, index_table, map_file, open_table
+from app.catalog.table import Table, TableWriter, index_table, map_file, stream_rows
 from app.catalog.tools import BuildTools
 from app.data_yaml import Group
 from app.errors import DamagedFileError
@@ -31,9 +30,8 @@ from app.json_object import JsonStream
 from app.storage import read_exactly, stamp_file
 
 _CONTEXT = pa.schema(
-    [("row", pa.uint64()), ("id", pa.string()), ("context_ids", pa.list_(pa.string()))]
+    [("row", pa.uint64()), ("id", pa.string()), ("rel_ins_ids", pa.list_(pa.string()))]
 )
-_EMPTY_KEYS = pa.schema([("key", pa.string()), ("form", pa.uint8())]).empty_table()
 _ROWS = 65_536
 
 
@@ -55,7 +53,7 @@ ORDER BY refs.row
 """
 _DANGLING = """
 SELECT refs.row, refs.id, refs.related, NULL FROM
-  (SELECT row, id, unnest(context_ids) AS related FROM contexts) AS refs
+  (SELECT row, id, unnest(rel_ins_ids) AS related FROM contexts) AS refs
   ANTI JOIN instructions ON instructions.id = refs.related
 ORDER BY refs.row
 """
@@ -63,6 +61,7 @@ _UNKNOWN_IDS = """
 SELECT 0, contexts.id, '', NULL FROM contexts
   ANTI JOIN instructions ON instructions.id = contexts.id ORDER BY contexts.row
 """
+_LISTED = "SELECT row FROM instructions SEMI JOIN contexts ON contexts.id = instructions.id"
 
 
 def build_dataset(
@@ -74,52 +73,48 @@ def build_dataset(
     advance: Callable[[int], None],
 ) -> None:
     """Write the unit of a dataset made of those units and that train config into `folder`."""
-    table = open_table(instructions).select(["row", "id", "image_ids", "rel_ins_ids"])
     digest = xxh3_128()
     with ProblemWriter(folder / "problems.arrow") as problems:
-        if train_config is None:
-            contexts = table.select(["row", "id", "rel_ins_ids"]).rename_columns(_CONTEXT.names)
-        else:
+        if train_config is not None:
             _load_train_config(train_config, tools, folder, digest, problems, advance)
-            contexts = open_table(folder)
-        tables = {
-            "instructions": table,
-            "contexts": contexts,
-            "images": _EMPTY_KEYS if images is None else _open_keys(images),
-        }
+        contexts = folder if train_config is not None else instructions
+
+        def query(sql: str) -> Iterator[tuple[Any, ...]]:
+            tables = _stream_tables(instructions, contexts, images)
+            for batch in tools.joins.query_arrow(sql, tables, _ROWS):
+                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
         bad_rows = array("Q")
         if images is not None:
-            for row, id, key, form in _query(tools.joins, _BAD_IMAGES, tables):
+            for row, id, key, form in query(_BAD_IMAGES):
                 problems.add("missing_image" if form is None else "unreadable_image", id, key)
                 bad_rows.append(row)
-        for _, id, related, _ in _query(tools.joins, _DANGLING, tables):
+        for _, id, related, _ in query(_DANGLING):
             problems.add("dangling_context", id, related)
         drawn = None
         if train_config is not None:
-            for _, id, _, _ in _query(tools.joins, _UNKNOWN_IDS, tables):
+            for _, id, _, _ in query(_UNKNOWN_IDS):
                 problems.add("unknown_train_id", id, "")
-            drawn = _listed_rows(tools.joins, tables)
-    usable = _usable(len(table), drawn, np.frombuffer(bad_rows, np.uint64))
+            drawn = np.fromiter((row for (row,) in query(_LISTED)), np.uint64)
+    known = msgspec.json.decode((instructions / "unit.json").read_bytes(), type=InstructionFacts)
+    usable = _usable(known.instructions, drawn, np.frombuffer(bad_rows, np.uint64))
     (folder / "usable.bin").write_bytes(usable.tobytes())
     facts = DatasetFacts(digest.hexdigest(), len(usable), problems.counts)
     (folder / "unit.json").write_bytes(msgspec.json.encode(facts))
 
 
-def _open_keys(images: Path) -> pa.Table:
-    with pa.ipc.open_file(pa.memory_map(str(images / "keys.arrow"))) as file:
-        return file.read_all()
-
-
-def _query(joins: Database, sql: str, tables: dict[str, pa.Table]) -> Iterator[tuple[Any, ...]]:
-    for batch in joins.query_arrow(sql, tables, _ROWS):
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
-
-
-def _listed_rows(joins: Database, tables: dict[str, pa.Table]) -> NDArray[np.uint64]:
-    """Rows of the instructions that the train config lists, in file order."""
-    sql = "SELECT row FROM instructions SEMI JOIN contexts ON contexts.id = instructions.id"
-    parts = [batch.column(0).to_numpy() for batch in joins.query_arrow(sql, tables, _ROWS)]
-    return np.sort(np.concatenate([np.empty(0, np.uint64), *parts]))
+def _stream_tables(
+    instructions: Path, contexts: Path, images: Path | None
+) -> dict[str, pa.RecordBatchReader]:
+    """What the queries ask, anew for each: a stream can be read once."""
+    rows = instructions / "table.arrow"
+    tables = {
+        "instructions": stream_rows(rows, ["row", "id", "image_ids"]),
+        "contexts": stream_rows(contexts / "table.arrow", ["row", "id", "rel_ins_ids"]),
+    }
+    if images is not None:
+        tables["images"] = stream_rows(images / "keys.arrow", ["key", "form"])
+    return tables
 
 
 def _usable(
@@ -228,7 +223,7 @@ class Dataset:
         if self._contexts is None:
             return instruction.rel_ins_ids
         row = self._contexts.find_row(instruction.id)
-        return [] if row is None else list(self._contexts.get_row(row)["context_ids"])
+        return [] if row is None else list(self._contexts.get_row(row)["rel_ins_ids"])
 
     def list_context(self, instruction: Instruction) -> tuple[list[Instruction], list[str]]:
         """The context in order, and the ids of it that no instruction has."""

@@ -24,7 +24,7 @@ from app.catalog.image_file import FileFacts
 from app.catalog.image_rows import ROWS
 from app.catalog.keyed import MAX_KEY_BYTES, KeyedFile, sort_key, write_keyed
 from app.catalog.problems import ProblemWriter
-from app.catalog.table import map_file
+from app.catalog.table import map_file, stream_rows
 from app.errors import DamagedFileError, SourceChangedError, UnknownImageError
 from app.images.stored import Form
 from app.parquet.pages import pack_page, unpack_page
@@ -106,18 +106,14 @@ def _numbered_rows(
 ) -> Iterator[pa.RecordBatch]:
     ordinal = page = 0
     for unit, file in zip(units, files, strict=True):
-        with pa.memory_map(str(unit / "rows.arrow")) as source:
-            table = pa.ipc.open_file(source)
-            for number in range(table.num_record_batches):
-                batch = table.get_batch(number)
-                columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-                columns["page"] = pa.array(columns["page"].to_numpy() + np.uint32(page))
-                columns["sort_key"] = _sort_keys(columns["key"])
-                columns["ordinal"] = pa.array(
-                    np.arange(ordinal, ordinal + len(batch), dtype=np.uint64)
-                )
-                ordinal += len(batch)
-                yield pa.record_batch([columns[name] for name in schema.names], schema=schema)
+        for batch in stream_rows(unit / "rows.arrow", ROWS.names):
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            columns["page"] = pa.array(columns["page"].to_numpy() + np.uint32(page))
+            columns["sort_key"] = _sort_keys(columns["key"])
+            numbers = np.arange(ordinal, ordinal + len(batch), dtype=np.uint64)
+            columns["ordinal"] = pa.array(numbers)
+            ordinal += len(batch)
+            yield pa.record_batch([columns[name] for name in schema.names], schema=schema)
         page += file.pages
 
 

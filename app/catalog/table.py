@@ -64,10 +64,19 @@ class TableWriter:
         self._held, self._held_bytes = [], 0
 
 
-def open_table(folder: Path) -> pa.Table:
-    """The rows, mapped."""
-    with pa.ipc.open_file(pa.memory_map(str(folder / "table.arrow"))) as file:
-        return file.read_all()
+def stream_rows(path: Path, columns: list[str]) -> pa.RecordBatchReader:
+    """Those columns of an Arrow file, a batch read at a time: nothing of it is mapped or kept."""
+    with pa.ipc.open_file(str(path)) as file:
+        schema = pa.schema([file.schema.field(name) for name in columns])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        numbers = [file.schema.get_field_index(name) for name in columns]
+        options = pa.ipc.IpcReadOptions(included_fields=numbers)
+        with pa.OSFile(str(path)) as source, pa.ipc.open_file(source, options=options) as opened:
+            for number in range(opened.num_record_batches):
+                yield opened.get_batch(number).select(columns)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def map_file(path: Path) -> memoryview:
@@ -83,16 +92,20 @@ def index_table(folder: Path, joins: Database, duplicate: Callable[[str], None])
 
     `duplicate` hears of each row that does not count.
     """
-    table = open_table(folder)
-    entries = _last_rows(_sorted_ids(table, joins), duplicate)
-    write_keyed(folder / "ids.lmdb", entries, max_entries=len(table))
+    entries = _last_rows(_sorted_ids(folder, joins), duplicate)
+    write_keyed(folder / "ids.lmdb", entries, max_entries=_count_rows(folder))
 
 
-def _sorted_ids(table: pa.Table, joins: Database) -> Iterable[tuple[str, int]]:
+def _count_rows(folder: Path) -> int:
+    with pa.ipc.open_file(str(folder / "table.arrow")) as file:
+        return int(file.count_rows())
+
+
+def _sorted_ids(folder: Path, joins: Database) -> Iterable[tuple[str, int]]:
     schema = pa.schema([("row", pa.uint64()), ("id", pa.string()), ("sort_key", pa.binary())])
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for batch in table.to_batches():
+        for batch in stream_rows(folder / "table.arrow", ["row", "id"]):
             ids = batch.column("id")
             keys = [sort_key(key) for key in ids.cast(pa.binary()).to_pylist()]
             columns = [batch.column("row"), ids, pa.array(keys, pa.binary())]

@@ -98,8 +98,8 @@ class ValueReader:
             raise WouldBlockError
         if len(stored) != place.length or hash_stored(stored) != place.hash:
             raise SourceChangedError(
-                f"{stamp.path} holds other bytes than when it was indexed. Run `mimicit index` "
-                "again, or put the file back."
+                f"{stamp.path} holds other bytes than when it was indexed. Put the file back, or "
+                "index it again and restart the service."
             )
         return stored
 
