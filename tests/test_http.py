@@ -3,12 +3,14 @@
 import base64
 import io
 import json
+import random
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import pandas as pd
 import pytest
 from live_server import LiveServer, image_path, start_server
 from packs import draw_jpeg, record, write_images, write_instructions
@@ -46,6 +48,18 @@ ODD_KEYS = (
     "instructions",
 )
 
+PICTURE = draw_jpeg(77, 64, 64)
+STANDARD = base64.b64encode(PICTURE).decode()
+FORMS = {
+    "standard": STANDARD,
+    "url-safe": base64.urlsafe_b64encode(PICTURE).decode(),
+    "no padding": STANDARD.rstrip("="),
+    "lines": base64.encodebytes(PICTURE).decode(),
+    "blanks": f"  {STANDARD[:40]} {STANDARD[40:]}\t\r\n",
+    "data address": f"data:image/jpeg;base64,{STANDARD}",
+    "all": "data:image/jpeg;base64," + base64.urlsafe_b64encode(PICTURE).decode().rstrip("=") + " ",
+}
+
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -57,6 +71,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "EMPTY": b"",
         "TEXT": b"hello, no picture",
         "BROKEN": draw_jpeg(1, 400, 300)[:700],
+        "LARGE": random.Random(5).randbytes(3_000_000),
     }
     write_images(folder / "odd.parquet", odd)
     write_images(folder / "plain.parquet", plain)
@@ -67,10 +82,16 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records["BAD_IMAGE"] = record("dangling", "NO_SUCH_IMAGE")
     write_instructions(folder / "plain.json", records)
     write_instructions(folder / "text.json", {"T1": record("text only")})
+    forms = pd.DataFrame({"base64": list(FORMS.values())}, index=list(FORMS))
+    forms.to_parquet(folder / "forms.parquet")
+    escaped = json.dumps(FORMS).replace("/", "\\/").replace("=", "\\u003d")
+    (folder / "forms-images.json").write_text(escaped)
     (folder / "data.yaml").write_text(
         "IMAGE_TEXT:\n"
         "  ODD: {mimicit_path: odd.json, images_path: odd.parquet}\n"
         "  PLAIN: {mimicit_path: plain.json, images_path: plain.parquet}\n"
+        "  FORMS: {mimicit_path: plain.json, images_path: forms.parquet}\n"
+        "  FORMS_JSON: {mimicit_path: plain.json, images_path: forms-images.json}\n"
         "TEXT_ONLY:\n"
         "  TEXT: {mimicit_path: text.json}\n"
     )
@@ -182,6 +203,19 @@ def test_a_broken_picture_is_served_as_it_is_but_not_resized(server: LiveServer,
     assert server.get(image_path("PLAIN", key)).status == 200
     answer = server.get(image_path("PLAIN", key) + "?width=10")
     assert (answer.status, answer.code) == (422, "image_unreadable")
+
+
+@pytest.mark.parametrize("dataset", ["FORMS", "FORMS_JSON"])
+@pytest.mark.parametrize("form", FORMS)
+def test_base64_comes_in_every_form(server: LiveServer, dataset: str, form: str) -> None:
+    answer = server.get(image_path(dataset, form))
+    assert (answer.status, answer.headers["content-type"]) == (200, "image/jpeg")
+    assert answer.body == PICTURE
+
+
+def test_a_large_value_comes_whole(server: LiveServer) -> None:
+    answer = server.get(image_path("PLAIN", "LARGE"))
+    assert answer.body == random.Random(5).randbytes(3_000_000)
 
 
 def test_bytes_that_show_no_image_type_are_an_octet_stream(server: LiveServer) -> None:

@@ -172,7 +172,10 @@ class ColumnScan:
         if header.level_bytes is not None:
             levels = self._read(header.body, header.level_bytes) if highest else b""
         elif highest:
-            levels = bytes(body.take(_LENGTH.unpack(body.take(4))[0]))
+            (level_bytes,) = _LENGTH.unpack(body.take(4))
+            if level_bytes > self._limits.page_bytes:
+                raise DamagedFileError("a page's levels are longer than any page of rows needs")
+            levels = bytes(body.take(level_bytes))
         if not highest:
             return None
         found = decode_hybrid(levels, highest.bit_length(), header.count)

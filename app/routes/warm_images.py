@@ -9,7 +9,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import MimicitError
 from app.images.sniff import content_type
-from app.images.stored import Form, decode
 from app.routes.revision import REVALIDATE
 from app.service import Service
 from app.storage import WouldBlockError
@@ -53,7 +52,7 @@ def _read(scope: Scope) -> tuple[Headers, bytes] | None:
     if place is None:
         return None
     try:
-        data = decode(dataset.images.read(place, wait=False), Form(place.form))
+        data = service.read_warm(dataset.images, place)
     except (WouldBlockError, MimicitError):
         return None
     headers = [
