@@ -1,5 +1,7 @@
 """The command line: serve, index, demo."""
 
+import os
+import signal
 import socket
 import sys
 from contextlib import closing
@@ -13,12 +15,12 @@ from rich.console import Console
 from app.catalog.build import build_catalog, is_fresh
 from app.catalog.catalog import Catalog
 from app.catalog.limits import BuildLimits
-from app.catalog.manifest import Manifest
+from app.catalog.manifest import Manifest, load_manifest
 from app.catalog.progress import Progress, Report
 from app.catalog.units import fingerprint
 from app.data_yaml import DataYaml, load_data_yaml
 from app.demo import write_demo
-from app.errors import MimicitError
+from app.errors import CatalogError, MimicitError
 from app.progress_lines import show_progress
 from app.settings import Settings, load_settings
 
@@ -39,6 +41,9 @@ CatalogOption = Annotated[Path | None, typer.Option(help="Where catalogs are kep
 
 def main() -> None:
     """Run the command; a fact that stops it is one message and exit status 1."""
+    # A container's first process gets no signal that it has no handler for. What was being built
+    # is left as a crash leaves it: the next build clears it away.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     try:
         app()
     except MimicitError as error:
@@ -78,7 +83,10 @@ def serve(
 
                 _build(data_yaml, settings, report)
         _greet(console, data_yaml, folder, listening)
-        server.serve(settings, folder, listening)
+        manifest = load_manifest(folder)
+        if manifest is None:
+            raise CatalogError(f"the catalog in {folder} was removed while it was to be served")
+        server.serve(settings, folder, manifest, listening)
 
 
 @app.command()

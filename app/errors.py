@@ -1,4 +1,4 @@
-"""What can go wrong, as facts. Imports nothing; `app.main` maps each fact to an HTTP status.
+"""What can go wrong, as facts. Imports nothing; `app.routes.problems` maps facts to statuses.
 
 MimicitError
 ├── DataYamlError            the data YAML has mistakes, all of them listed

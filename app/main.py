@@ -9,6 +9,8 @@ from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.catalog.manifest import Manifest
+from app.processes import end_with_parent
 from app.routes import datasets, health, images, instructions
 from app.routes.docs import add_docs
 from app.routes.problems import add_problem_handlers
@@ -47,12 +49,15 @@ class StampHeaders:
         await self._app(scope, receive, stamp)
 
 
-def create_app(settings: Settings, folder: Path) -> ASGIApp:
-    """The service of the catalog in `folder`; opening fails if there is none."""
+def create_app(settings: Settings, folder: Path, manifest: Manifest | None = None) -> ASGIApp:
+    """The service of the catalog in `folder`: of `manifest`, else of the one that is there now.
+
+    Its lifespan raises CatalogError if there is none.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        service = Service(folder, settings)
+        service = Service(folder, settings, manifest)
         try:
             yield {"service": service}
         finally:
@@ -75,5 +80,11 @@ def create_app(settings: Settings, folder: Path) -> ASGIApp:
     app.include_router(health.create_router())
     add_docs(app)
     add_problem_handlers(app)
-    app.add_middleware(StampHeaders)
-    return WarmImages(app)
+    return WarmImages(StampHeaders(app))
+
+
+def create_worker_app(settings: Settings, folder: Path, manifest: Manifest) -> ASGIApp:
+    """A worker's application. All workers open the same manifest, also one that comes later, and
+    none outlives the service."""
+    end_with_parent()
+    return create_app(settings, folder, manifest)

@@ -3,7 +3,6 @@
 One listening socket is open from the start to the end, so no connection is ever refused.
 """
 
-import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,17 +11,26 @@ from functools import partial
 from pathlib import Path
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from app.catalog.manifest import Manifest
 from app.catalog.progress import Progress
 from app.errors import MimicitError
-from app.main import create_app
+from app.main import create_worker_app
 from app.settings import Settings
 from app.waiting import WaitingApp
 
 # A worker that does not answer for so long is replaced. It has to import and open everything
-# first: 1 s here, 6 s seen in a container on a busy machine, and never so long when it is well.
-_WORKER_SECONDS = 60
+# first: 1 s here, 6 s seen in a container on a busy machine. One that is killed while it is asked
+# is missed for as long.
+_WORKER_SECONDS = 20
+
+
+class ServeError(MimicitError):
+    """The service can not go on."""
+
+    code = "serve"
 
 
 class ListenError(MimicitError):
@@ -40,15 +48,11 @@ def open_socket(settings: Settings) -> socket.socket:
         )
     except OSError as error:
         raise ListenError(
-            f"{settings.host}:{settings.port} can not be listened on ({_reason(error)}); "
+            f"{settings.host}:{settings.port} can not be listened on ({error.strerror or error}); "
             "choose another with --host and --port"
         ) from error
     listening.set_inheritable(True)
     return listening
-
-
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else str(error)
 
 
 @contextmanager
@@ -69,10 +73,13 @@ def answering(listening: socket.socket) -> Iterator[Callable[[Progress], None]]:
         thread.join()
 
 
-def serve(settings: Settings, folder: Path, listening: socket.socket) -> None:
-    """Serve the catalog in `folder` until told to stop, with a process for each worker."""
+def serve(settings: Settings, folder: Path, manifest: Manifest, listening: socket.socket) -> None:
+    """Serve that catalog until told to stop, with a process for each worker.
+
+    Raises ServeError if a worker can not start.
+    """
     config = uvicorn.Config(
-        partial(create_app, settings, folder),
+        partial(create_worker_app, settings, folder, manifest),
         factory=True,
         workers=settings.workers,
         loop="uvloop",
@@ -86,4 +93,7 @@ def serve(settings: Settings, folder: Path, listening: socket.socket) -> None:
         timeout_graceful_shutdown=settings.shutdown_seconds,
         timeout_worker_healthcheck=_WORKER_SECONDS,
     )
-    Multiprocess(config, [listening]).run()
+    supervisor = Multiprocess(config, [listening])
+    supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise ServeError("a worker could not start; what it said is above")

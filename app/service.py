@@ -4,8 +4,11 @@ from functools import partial
 from pathlib import Path
 
 from app.catalog.catalog import Catalog
+from app.catalog.dataset import Dataset
 from app.catalog.image_source import ImageSource
-from app.catalog.instructions import Instruction, InstructionTable
+from app.catalog.instructions import Instruction, InstructionPage, InstructionTable
+from app.catalog.manifest import Manifest
+from app.errors import MimicitError, TooLargeError, UnknownImageError
 from app.images.resize import Resize, resize
 from app.images.stored import Form, decode
 from app.parquet.place import Place
@@ -21,21 +24,25 @@ _WARM_BYTES = 1 << 20
 class Service:
     """Answers for one worker; `close` it when done."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings, manifest: Manifest | None = None) -> None:
         self.settings = settings
         self.catalog = Catalog(
             folder,
+            manifest,
             max_open_files=settings.max_open_files,
             page_cache_bytes=settings.page_cache_bytes,
             duckdb_memory_bytes=settings.duckdb_memory_bytes,
         )
         self._reads = Pool("reads", settings.read_threads, settings.max_waiting)
         self._resizes = Pool("resizes", settings.resize_threads, settings.max_waiting)
+        # One at a time: each scans a whole table, and DuckDB has the memory for one.
+        self._searches = Pool("searches", 1, settings.max_waiting)
 
     def close(self) -> None:
         """Finish what is in flight and unmap the catalog."""
         self._reads.close()
         self._resizes.close()
+        self._searches.close()
         self.catalog.close()
 
     def read_warm(self, source: ImageSource, place: Place) -> bytes:
@@ -61,10 +68,35 @@ class Service:
     async def resize_image(
         self, source: ImageSource, place: Place, how: Resize
     ) -> tuple[bytes, str]:
-        """A resized image and its content type; raises what `read_image` does."""
-        data = await self.read_image(source, place)
+        """A resized image and its content type; raises what `read_image` does.
+
+        It is read on the thread that resizes it, so that what waits for one holds no picture.
+        """
         max_pixels = self.settings.max_image_pixels
-        return await self._resizes.run(partial(resize, data, how, max_pixels=max_pixels))
+        return await self._resizes.run(
+            lambda: resize(_read(source, place, wait=True), how, max_pixels=max_pixels)
+        )
+
+    async def read_images(
+        self, source: ImageSource, places: list[Place | None]
+    ) -> list[bytes | MimicitError]:
+        """The bytes of many images, read on one thread; for each that has none, the error."""
+        return await self._reads.run(partial(_read_many, source, places))
+
+    async def list_context(
+        self, dataset: Dataset, instruction: Instruction
+    ) -> tuple[list[Instruction], list[str]]:
+        """The instruction's context in order, and the ids of it that do not exist.
+
+        Raises TooLargeError if there are more than a page has.
+        """
+        count, limit = len(dataset.context_ids(instruction)), self.settings.max_page_items
+        if count > limit:
+            raise TooLargeError(
+                f"{count:,} instructions go before this one, more than the {limit:,} of a page "
+                "(setting max_page_items); ask for those you want by their ids"
+            )
+        return await self._reads.run(partial(dataset.list_context, instruction))
 
     async def search(
         self,
@@ -73,12 +105,27 @@ class Service:
         limit: int,
         text: str | None,
         image_id: str | None,
-    ) -> list[Instruction]:
+    ) -> InstructionPage:
         """Instructions from row `first` on that have the text and the image."""
-        return await self._reads.run(partial(table.search, first, limit, text, image_id))
+        max_bytes = self.settings.max_answer_bytes
+        return await self._searches.run(
+            partial(table.search, first, limit, max_bytes, text, image_id)
+        )
 
 
 def _read(source: ImageSource, place: Place, *, wait: bool) -> bytes:
     form = Form(place.form)
     stored = source.read(place, wait=wait) if form.is_readable else b""
     return decode(stored, form)
+
+
+def _read_many(source: ImageSource, places: list[Place | None]) -> list[bytes | MimicitError]:
+    found: list[bytes | MimicitError] = []
+    for place in places:
+        try:
+            if place is None:
+                raise UnknownImageError("no image has this key")
+            found.append(_read(source, place, wait=True))
+        except MimicitError as error:
+            found.append(error)
+    return found

@@ -16,7 +16,19 @@ from pydantic_settings import (
 from app.errors import MimicitError
 
 _MIB = 1 << 20
-_CORES = os.cpu_count() or 1
+
+
+def _count_cores() -> int:
+    """The processors this process may use: by affinity, and by the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores or 1, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup, or "max": no quota
+        return cores or 1
+
+
+_CORES = _count_cores()
 
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=0)]
@@ -80,8 +92,9 @@ class Settings(BaseSettings):
         8, description="Reads of a worker that wait for a disk at the same time."
     )
     resize_threads: Count = Field(
-        max(1, _CORES // 2),
-        description="Pictures a worker resizes at the same time: each takes a core.",
+        1,
+        description="Pictures a worker resizes at the same time: each takes a core, and there is a "
+        "worker for each core.",
     )
     max_waiting: Count = Field(
         256,

@@ -115,7 +115,11 @@ class LocalStorage:
         *,
         wait: bool,
     ) -> None:
-        self.check(stamp)
+        try:
+            self.check(stamp)
+        except SourceChangedError:
+            self._open.pop(stamp, None)  # else a replaced file keeps its disk space
+            raise
         opened = self._open.get(stamp) or self._add(stamp)
         wanted = sum(map(len, buffers))
         try:

@@ -73,9 +73,9 @@ def run(data: Data, quick: bool) -> Iterator[Result]:
     result = Result(
         "Images over HTTP",
         f"`wrk -t1 -c{_CONNECTIONS}` asks at random for {_PICTURES:,} images of pandas' file, all "
-        "in the page cache, and nginx for the same bytes as files (sendfile, open_file_cache, no log). The servers take turns; figures "
-        "are medians over the rounds, and so is the ratio to nginx with as many workers. wrk "
-        "shares the cores with the servers.",
+        "in the page cache, and nginx for the same bytes as files (sendfile, open_file_cache, no "
+        "log). The servers take turns; figures are medians over the rounds, and so is the ratio to "
+        "nginx with as many workers. wrk shares the cores with the servers.",
         ("server", "requests/s", "MB/s", "p50 ms", "p99 ms", "failed", "MB from disk", "of nginx"),
     )
     missing = [name for name in ("wrk", "nginx") if which(name) is None]

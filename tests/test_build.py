@@ -14,8 +14,10 @@ import pytest
 from live_server import command, environment, image_path, start_server
 from packs import draw_jpeg, record, write_images, write_instructions
 
+from app.catalog import sources
 from app.catalog.build import build_catalog, is_fresh
 from app.catalog.catalog import Catalog
+from app.catalog.instructions import build_instructions
 from app.catalog.limits import BuildLimits
 from app.catalog.lock import build_lock
 from app.catalog.manifest import Manifest, load_manifest
@@ -150,6 +152,26 @@ def test_every_source_that_can_not_be_read_is_named_and_the_old_catalog_stays(
     assert "B." not in str(caught.value)
     assert load_manifest(tmp_path / "c") == before
     open_catalog(tmp_path / "c").close()
+
+
+def test_a_source_that_changes_between_planning_and_reading_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_pack(tmp_path, "A")
+    read = build_instructions
+
+    def replace_and_read(path: str, *rest: object) -> None:
+        Path(path).write_text(Path(path).read_text().replace("answer to q", "another"))
+        read(path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sources, "build_instructions", replace_and_read)
+    with pytest.raises(CatalogError, match=r"A\.json changed while it was indexed"):
+        build(data, tmp_path / "c")
+    monkeypatch.undo()
+    build(data, tmp_path / "c")
+    catalog = open_catalog(tmp_path / "c")
+    assert catalog.get_dataset("A").instructions.get("IA0").answer == "another"
+    catalog.close()
 
 
 def test_a_second_builder_says_who_has_the_lock(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from live_server import LiveServer, start_server
 
 from app.cli import app as cli
 from app.demo import write_demo
-from app.main import create_app
+from app.main import StampHeaders, create_app
 from app.routes import problems
 from app.routes.warm_images import WarmImages
 from app.settings import Settings, load_settings
@@ -88,8 +88,10 @@ def list_routes(folder: Path) -> Iterator[tuple[str, str, list[str]]]:
     """Method, path and query parameters of every route."""
     warm = create_app(load_settings(), folder)
     assert isinstance(warm, WarmImages)
-    assert isinstance(warm._app, FastAPI)
-    for path, methods in warm._app.openapi()["paths"].items():
+    assert isinstance(warm._app, StampHeaders)
+    app = warm._app._app
+    assert isinstance(app, FastAPI)
+    for path, methods in app.openapi()["paths"].items():
         for method, operation in methods.items():
             parameters = operation.get("parameters", [])
             names = [one["name"] for one in parameters if one["in"] == "query"]

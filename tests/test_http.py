@@ -79,6 +79,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = {f"INS_{n:03}": record(f"Question {n} of Straße", f"IMG_{n:03}") for n in range(20)}
     records["INS_000"]["rel_ins_ids"] = ["INS_002", "GONE", "INS_001"]
     records["INS_003"]["source"] = {"page": 7, "tags": ["a", None]}
+    records["MANY"] = record("many") | {"rel_ins_ids": ["INS_001"] * 60}
     records["BAD_IMAGE"] = record("dangling", "NO_SUCH_IMAGE")
     write_instructions(folder / "plain.json", records)
     write_instructions(folder / "text.json", {"T1": record("text only")})
@@ -230,13 +231,19 @@ def test_the_hot_path_and_the_route_answer_alike(server: LiveServer) -> None:
     hot = server.get(image_path("PLAIN", "IMG_004"))
     pinned = server.get(image_path("PLAIN", "IMG_004") + f"?revision={revision}")
     ranged = server.get(image_path("PLAIN", "IMG_004"), range="bytes=0-")
-    for other, skipped in ((pinned, {"cache-control"}), (ranged, {"content-range"})):
+    slow = server.get(image_path("PLAIN", "IMG_004") + f"?revision={revision}&fit=contain")
+    for other, skipped in (
+        (pinned, {"cache-control"}),
+        (slow, {"cache-control"}),
+        (ranged, {"content-range"}),
+    ):
         assert other.body == hot.body
         assert {n: v for n, v in other.headers.items() if n not in skipped | {"date"}} == {
             n: v for n, v in hot.headers.items() if n not in skipped | {"date"}
         }
     assert hot.headers["x-catalog-revision"] == revision
     assert hot.headers["cache-control"] == "no-cache"
+    assert pinned.headers["cache-control"] == slow.headers["cache-control"]
     assert "immutable" in pinned.headers["cache-control"]
 
 
@@ -367,6 +374,8 @@ def test_an_instruction_has_its_other_fields_and_its_context(server: LiveServer)
     found = server.get_json("/v1/instructions/INS_000?related=true")
     assert [one["id"] for one in found["context"]] == ["INS_002", "INS_001"]
     assert found["missing_context_ids"] == ["GONE"]
+    answer = server.get("/v1/instructions/MANY?related=true")
+    assert (answer.status, answer.code) == (413, "too_large")
 
 
 def test_instructions_are_searched_and_paged(server: LiveServer) -> None:
@@ -388,7 +397,7 @@ def test_problems_are_counted(server: LiveServer) -> None:
         "missing_image": 1,
         "null_image": 1,
     }
-    assert server.get_json("/v1/datasets/PLAIN")["usable"] == 20
+    assert server.get_json("/v1/datasets/PLAIN")["usable"] == 21
 
 
 def test_a_lookup_keeps_the_order_and_gives_an_error_for_each(server: LiveServer) -> None:

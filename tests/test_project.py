@@ -21,7 +21,17 @@ REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-bench.
 # A noun imports only nouns of the layers before its own, and what is in its own package.
 LAYERS = [
     {"errors"},
-    {"settings", "schemas", "storage", "images", "json_object", "data_yaml", "pool", "demo"},
+    {
+        "settings",
+        "schemas",
+        "storage",
+        "images",
+        "json_object",
+        "data_yaml",
+        "pool",
+        "processes",
+        "demo",
+    },
     {"parquet"},
     {"catalog"},
     {"service", "progress_lines"},

@@ -195,6 +195,48 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
             raise AssertionError("no worker came back")
 
 
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    with start_server(write_pack(tmp_path), tmp_path / "c", workers=2) as server:
+        children = psutil.Process(server.process.pid).children(recursive=True)
+        server.process.kill()
+        server.process.wait()
+        gone, alive = psutil.wait_procs(children, timeout=15)
+        assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
+        assert gone or alive
+        with socket.create_server(("127.0.0.1", server.port)):
+            pass
+
+
+def test_every_worker_serves_the_catalog_that_the_service_began_with(tmp_path: Path) -> None:
+    data = write_pack(tmp_path)
+    with start_server(data, tmp_path / "c") as server:
+        revision = server.get_json("/readyz")["revision"]
+        write_instructions(tmp_path / "a.json", {"J": record("another", "K0")})
+        assert run("index", data, "--catalog-dir", tmp_path / "c").returncode == 0
+        for child in psutil.Process(server.process.pid).children(recursive=True):
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.kill()
+        server.wait_until_ready()
+        assert server.get_json("/readyz")["revision"] == revision
+        assert server.get("/v1/datasets/A/instructions/I").status == 200
+
+
+def test_sigterm_ends_an_index_at_once(tmp_path: Path) -> None:
+    data = write_demo(tmp_path / "demo", images=600)
+    process = subprocess.Popen(
+        command("index", data, "--catalog-dir", tmp_path / "c"),
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("index")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 128 + signal.SIGTERM
+    process.stderr.close()
+
+
 def test_stopping_finishes_what_is_in_flight(tmp_path: Path) -> None:
     with start_server(write_pack(tmp_path), tmp_path / "c") as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:

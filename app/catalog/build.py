@@ -20,7 +20,7 @@ from app.catalog.manifest import (
 )
 from app.catalog.plan import DatasetPlan, SourceUnit, plan_catalog
 from app.catalog.progress import Progress, Report
-from app.catalog.sources import build_sources
+from app.catalog.sources import build_sources, check_unchanged
 from app.catalog.tools import BuildTools
 from app.catalog.units import FORMAT_VERSION, UnitStore
 from app.data_yaml import DataYaml
@@ -137,5 +137,6 @@ def _build_joined(
                     None if config is None else str(config),
                     tools,
                     folder,
-                    lambda _: None,
                 )
+                if config is not None and plan.train_config is not None:
+                    check_unchanged(str(config), plan.train_config)

@@ -26,18 +26,20 @@ class Catalog:
     """What a manifest names, mapped: opening it reads a few small files and copies nothing.
 
     Instructions, images and problems are derived from the sources; the sources themselves are read
-    only by `ImageSource.read`.
+    only by `ImageSource.read`. Without a `manifest` it is the one in `folder` now. Raises
+    CatalogError if there is none, or if what it names was removed by later builds.
     """
 
     def __init__(
         self,
         folder: Path,
+        manifest: Manifest | None = None,
         *,
         max_open_files: int,
         page_cache_bytes: int,
         duckdb_memory_bytes: int,
     ) -> None:
-        manifest = load_manifest(folder)
+        manifest = manifest or load_manifest(folder)
         if manifest is None:
             raise CatalogError(f"there is no catalog in {folder}; run `mimicit index DATA.yaml`")
         self.revision = manifest.revision
@@ -48,7 +50,12 @@ class Catalog:
         self._cache = PageCache(page_cache_bytes)
         self._instructions: dict[str, InstructionTable] = {}
         self._images: dict[str, ImageSource] = {}
-        self.datasets = self._open_datasets(manifest)
+        try:
+            self.datasets = self._open_datasets(manifest)
+        except FileNotFoundError as error:
+            raise CatalogError(
+                f"{error.filename} is gone: the catalog was built again since; restart the service"
+            ) from error
 
     def close(self) -> None:
         """Unmap everything."""

@@ -7,7 +7,7 @@ unit.json       DatasetFacts
 """
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,12 @@ def build_dataset(
     train_config: str | None,
     tools: BuildTools,
     folder: Path,
-    advance: Callable[[int], None],
 ) -> None:
     """Write the unit of a dataset made of those units and that train config into `folder`."""
     digest = xxh3_128()
     with ProblemWriter(folder / "problems.arrow") as problems:
         if train_config is not None:
-            _load_train_config(train_config, tools, folder, digest, problems, advance)
+            _load_train_config(train_config, tools, folder, digest, problems)
         contexts = folder if train_config is not None else instructions
 
         def query(sql: str) -> Iterator[tuple[Any, ...]]:
@@ -133,11 +132,10 @@ def _load_train_config(
     folder: Path,
     digest: xxh3_128,
     problems: ProblemWriter,
-    advance: Callable[[int], None],
 ) -> None:
     stamp = stamp_file(path)
     with open(path, "rb", buffering=0) as file, TableWriter(folder, _CONTEXT) as table:
-        read = read_exactly(file.fileno(), path, advance)
+        read = read_exactly(file.fileno(), path, lambda _: None)
         stream = JsonStream(path, read, stamp.size_bytes, tools.limits.max_value_bytes)
         if stream.peek() != "{":
             raise DamagedFileError(f"{path}: an object was expected, {{id: [context ids]}}")

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from app.errors import CatalogError, DamagedFileError
+from app.errors import CatalogError, DamagedFileError, OverloadedError
 
 
 class Database:
@@ -73,7 +73,12 @@ class Database:
         with self.cursor() as cursor:
             for name, table in tables.items():
                 cursor.register(name, table)
-            rows: list[tuple[Any, ...]] = cursor.execute(sql, list(parameters)).fetchall()
+            try:
+                rows: list[tuple[Any, ...]] = cursor.execute(sql, list(parameters)).fetchall()
+            except duckdb.OutOfMemoryException as error:
+                raise OverloadedError(
+                    "searching takes more memory than the setting duckdb_memory_bytes"
+                ) from error
             return rows
 
 
@@ -106,6 +111,7 @@ class ParquetRows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._lock = Lock()  # one read at a time: each takes 400 MB from a pandas file
 
     def get(self, path: str, column: str, rows: Sequence[int]) -> dict[int, bytes | None]:
         """The values of those rows, by row number."""

@@ -25,7 +25,7 @@ from app.catalog.image_rows import ROWS
 from app.catalog.keyed import MAX_KEY_BYTES, KeyedFile, sort_key, write_keyed
 from app.catalog.problems import ProblemWriter
 from app.catalog.table import map_file, stream_rows
-from app.errors import DamagedFileError, SourceChangedError, UnknownImageError
+from app.errors import DamagedFileError, OverloadedError, SourceChangedError, UnknownImageError
 from app.images.stored import Form
 from app.parquet.pages import pack_page, unpack_page
 from app.parquet.place import PLACE_TYPE, Place
@@ -187,7 +187,8 @@ class _Merge:
     ) -> Iterator[tuple[bytes, bytes]]:
         for key, encoded, place in rows:
             if place.form in _PROBLEM_OF_FORM:
-                problems.add(_PROBLEM_OF_FORM[Form(place.form)][0], key, "")
+                kind, detail = _PROBLEM_OF_FORM[Form(place.form)]
+                problems.add(kind, key, detail)
             else:
                 self.readable += 1
             yield encoded, _PLACE.pack(*place)
@@ -275,8 +276,10 @@ def _read_row(
     do what it did when the file was indexed."""
     try:
         found = rows.get(stamp.path, columns[stamp.path] or "", [row]).get(row)
-    except (DamagedFileError, MemoryError) as error:
+    except DamagedFileError as error:
         raise SourceChangedError(str(error)) from error
+    except MemoryError as error:
+        raise OverloadedError(f"{error} (setting duckdb_memory_bytes)") from error
     if found is None:
         raise SourceChangedError(f"{stamp.path} no longer has a value in row {row}")
     return found

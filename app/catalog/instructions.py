@@ -6,9 +6,10 @@ unit.json                          InstructionFacts
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -21,7 +22,7 @@ from app.catalog.table import Table, TableWriter, index_table
 from app.catalog.tools import BuildTools
 from app.errors import DamagedFileError, UnknownInstructionError
 from app.json_object import JsonStream, NotTextError
-from app.storage import FileStamp, read_exactly, stamp_file
+from app.storage import read_exactly, stamp_file
 
 TABLE = pa.schema(
     [
@@ -37,6 +38,7 @@ TABLE = pa.schema(
 _KNOWN_FIELDS = frozenset({"instruction", "answer", "image_ids", "rel_ins_ids"})
 # Members in front of "data" are metadata; a file with more of them is a bare {id: record}.
 _MAX_METADATA = 8
+_MAX_DEPTH = 100  # of other fields; what writes the answer's JSON ends at some 250
 
 
 class InstructionFacts(msgspec.Struct, frozen=True):
@@ -45,9 +47,6 @@ class InstructionFacts(msgspec.Struct, frozen=True):
     digest: str
     instructions: int
     problems: dict[str, int]
-    path: str
-    size_bytes: int
-    mtime_ns: int
 
 
 class Instruction(msgspec.Struct, frozen=True):
@@ -60,6 +59,13 @@ class Instruction(msgspec.Struct, frozen=True):
     image_ids: list[str]
     rel_ins_ids: list[str]
     extra: str | None
+
+
+class InstructionPage(NamedTuple):
+    """Some instructions, and the row of the next; None behind the last."""
+
+    items: list[Instruction]
+    next: int | None
 
 
 def build_instructions(
@@ -99,9 +105,7 @@ def build_instructions(
             rows, digest = _drop_superseded(folder, tools.joins)
     if stamp_file(path) != stamp:
         raise DamagedFileError(f"{path} changed while it was indexed; index again when it is still")
-    facts = InstructionFacts(
-        digest.hexdigest(), rows, problems.counts, path, stamp.size_bytes, stamp.mtime_ns
-    )
+    facts = InstructionFacts(digest.hexdigest(), rows, problems.counts)
     (folder / "unit.json").write_bytes(msgspec.json.encode(facts))
 
 
@@ -166,9 +170,35 @@ def _row(id: str, record: Any) -> tuple[tuple[Any, ...], bytes]:
             raise ValueError(f"{name} is not a list of text")
         lists.append(ids)
     others = {name: value for name, value in record.items() if name not in _KNOWN_FIELDS}
-    extra = json.dumps(others, ensure_ascii=False, allow_nan=False) if others else None
+    extra = _extra(others) if others else None
     row = (id, record["instruction"], record["answer"], *lists, extra)
     return row, msgspec.json.encode(row)
+
+
+def _extra(others: dict[str, Any]) -> str:
+    """Other fields as JSON text; NaN and infinities, which JSON does not have, become null."""
+    if _is_deep(others, _MAX_DEPTH):
+        raise ValueError(f"its other fields are nested over {_MAX_DEPTH} deep")
+    try:
+        return json.dumps(others, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(others), ensure_ascii=False)
+
+
+def _is_deep(value: Any, left: int) -> bool:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
+    return left == 0 or any(_is_deep(one, left - 1) for one in value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _drop_superseded(folder: Path, joins: Database) -> tuple[int, xxh3_128]:
@@ -214,11 +244,6 @@ class InstructionTable:
         """Unmap the index."""
         self._table.close()
 
-    @property
-    def stamp(self) -> FileStamp:
-        """The stamp of the file the instructions are of."""
-        return FileStamp(self.facts.path, self.facts.size_bytes, self.facts.mtime_ns)
-
     def find(self, id: str) -> Instruction | None:
         """The instruction of that id, or None."""
         row = self._table.find_row(id)
@@ -235,15 +260,25 @@ class InstructionTable:
         """The instruction in that row."""
         return Instruction(**self._table.get_row(row))
 
-    def list_rows(self, first: int, limit: int) -> list[Instruction]:
-        """At most `limit` instructions from row `first` on, in file order."""
-        return [Instruction(**row) for row in self._table.list_rows(first, limit)]
+    def list_page(self, first: int, limit: int, max_bytes: int) -> InstructionPage:
+        """At most `limit` instructions from row `first` on, in file order, of some `max_bytes`."""
+        rows = self._table.list_rows(first, limit, max_bytes)
+        behind = first + len(rows)
+        is_more = bool(rows) and behind < self.facts.instructions
+        return InstructionPage([Instruction(**row) for row in rows], behind if is_more else None)
 
     def search(
-        self, first: int, limit: int, text: str | None, image_id: str | None
-    ) -> list[Instruction]:
-        """As `list_rows`, but only those that have `text` in instruction or answer (letter case
+        self, first: int, limit: int, max_bytes: int, text: str | None, image_id: str | None
+    ) -> InstructionPage:
+        """As `list_page`, but only those that have `text` in instruction or answer (letter case
         does not count) and `image_id` among their images."""
         tables = {"instructions": self._table.read_all()}
-        rows = self._database.query_rows(_SEARCH, tables, [first, text, image_id, limit])
-        return [self.get_row(row) for (row,) in rows]
+        found = self._database.query_rows(_SEARCH, tables, [first, text, image_id, limit + 1])
+        items: list[Instruction] = []
+        taken_bytes = 0
+        for (row,) in found[:limit]:
+            items.append(self.get_row(row))
+            taken_bytes += len(items[-1].instruction) + len(items[-1].answer)
+            if taken_bytes >= max_bytes:
+                break
+        return InstructionPage(items, found[len(items)][0] if len(found) > len(items) else None)

@@ -21,16 +21,16 @@ def scan_json(
     """Write the rows of the file; raises DamagedFileError if it is no such object."""
     page = Page(0, Layout.AS_IS, "uncompressed", 0, stamp.size_bytes, stamp.size_bytes, 0)
     stream = JsonStream(stamp.path, read, stamp.size_bytes, limits.max_value_bytes)
-    rows = write_rows(_json_rows(stream))
+    rows = write_rows(_json_rows(stream, limits.max_value_bytes))
     return ScannedFile(rows, [page], array("Q"), "in_place", None, False, None, None)
 
 
-def _json_rows(stream: JsonStream) -> Iterator[Scanned]:
+def _json_rows(stream: JsonStream, max_bytes: int) -> Iterator[Scanned]:
     keys: list[str] = []
     places: list[Place] = []
     for key in stream.members():
         keys.append(key)
-        places.append(_json_place(stream))
+        places.append(_json_place(stream, max_bytes))
         if len(keys) == BATCH_ROWS:
             yield _json_keys(keys), np.array(places, PLACE_TYPE)
             keys, places = [], []
@@ -49,17 +49,19 @@ def _is_text(key: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in key)
 
 
-def _json_place(stream: JsonStream) -> Place:
+def _json_place(stream: JsonStream, max_bytes: int) -> Place:
     """The place of a value: text, null, or a list of which the first is meant."""
     if stream.peek() == "[":
-        places = [_json_scalar(stream) for _ in stream.items()]
+        places = [_json_scalar(stream, max_bytes) for _ in stream.items()]
         return places[0] if places else Place(0, 0, 0, 0, Form.NULL)
-    return _json_scalar(stream)
+    return _json_scalar(stream, max_bytes)
 
 
-def _json_scalar(stream: JsonStream) -> Place:
+def _json_scalar(stream: JsonStream, max_bytes: int) -> Place:
     if stream.peek() == '"':
         span = stream.string_span()
+        if len(span.text) > max_bytes:
+            return Place(span.offset, 0, 0, len(span.text), Form.TOO_LARGE)
         form = classify(span.text, raw=False, json_string=True)
         return Place(span.offset, hash_stored(span.text), 0, len(span.text), form)
     try:

@@ -59,7 +59,9 @@ def _write(path: Path, entries: Iterable[tuple[bytes, bytes]], max_entries: int)
 
 def _append(environment: lmdb.Environment, batch: list[tuple[bytes, bytes]]) -> None:
     with environment.begin(write=True) as transaction:
-        transaction.cursor().putmulti(batch, append=True, overwrite=False)
+        _, added = transaction.cursor().putmulti(batch, append=True, overwrite=False)
+        if added != len(batch):
+            raise CatalogError("keys came out of order; this is a bug, please report it")
 
 
 class KeyedFile:

@@ -19,6 +19,7 @@ class SourceUnit:
     name: str
     path: str
     size_bytes: int
+    state: str  # the file's fingerprint when this was planned
     key_column: str | None = None
     value_column: str | None = None
 
@@ -36,6 +37,7 @@ class DatasetPlan:
     instructions: SourceUnit
     image_files: tuple[SourceUnit, ...]
     images: str | None
+    train_config: str | None  # its fingerprint
     unit: str
 
 
@@ -56,12 +58,13 @@ def plan_dataset(dataset: Dataset, limits: BuildLimits) -> DatasetPlan:
     except OSError as error:
         raise SourceError(f"{error.filename}: {error.strerror}") from error
     unit = f"dataset-{fingerprint(instructions.name, images, config_name)}"
-    return DatasetPlan(dataset, instructions, image_files, images, unit)
+    return DatasetPlan(dataset, instructions, image_files, images, config_name, unit)
 
 
 def _source(kind: str, path: str, bounds: tuple[int, int], *columns: str | None) -> SourceUnit:
-    name = f"{kind}-{fingerprint(fingerprint_file(path), bounds, columns)}"
-    return SourceUnit(name, path, os.stat(path).st_size, *columns)
+    state = fingerprint_file(path)
+    name = f"{kind}-{fingerprint(state, bounds, columns)}"
+    return SourceUnit(name, path, os.stat(path).st_size, state, *columns)
 
 
 def plan_catalog(data_yaml: DataYaml, limits: BuildLimits) -> list[DatasetPlan]:

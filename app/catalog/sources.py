@@ -1,14 +1,11 @@
 """The units that are made by reading one file each: built here, or in processes side by side."""
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 from app.catalog.image_file import index_file
@@ -17,8 +14,9 @@ from app.catalog.limits import BuildLimits
 from app.catalog.plan import SourceUnit
 from app.catalog.progress import Progress, Report
 from app.catalog.tools import BuildTools
-from app.catalog.units import UnitStore
-from app.errors import CatalogError, SourceError
+from app.catalog.units import UnitStore, fingerprint_file
+from app.errors import CatalogError, DamagedFileError, SourceError
+from app.processes import end_with_parent
 
 # What there has to be beside the largest source, for processes side by side to save more than the
 # 0.5 s or more that they take to start: 250 MB at 500 MB/s.
@@ -48,9 +46,16 @@ def _build_source(
                 index_file(source.path, *columns, tools, folder, advance)
             else:
                 build_instructions(source.path, tools, folder, advance)
+            check_unchanged(source.path, source.state)
     except SourceError as error:
         return str(error)
     return None
+
+
+def check_unchanged(path: str, state: str) -> None:
+    """Raise DamagedFileError if the file is no longer the one that the unit is named after."""
+    if fingerprint_file(path) != state:
+        raise DamagedFileError(f"{path} changed while it was indexed; index again when it is still")
 
 
 def _run_here(
@@ -119,14 +124,7 @@ def _start_worker(counter: Any, store: UnitStore, limits: BuildLimits) -> None:
 
     tools = BuildTools(limits, store.spill_folder)
     _build_in_worker_with = partial(_build_source, store, tools=tools, advance=advance)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
-
-
-def _exit_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _build_in_worker(source: SourceUnit) -> str | None:

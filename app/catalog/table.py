@@ -153,16 +153,21 @@ class Table:
 
     def get_row(self, row: int) -> dict[str, Any]:
         """The row of that number."""
-        return self.list_rows(row, 1)[0]
+        return self.list_rows(row, 1, 0)[0]
 
-    def list_rows(self, first: int, limit: int) -> list[dict[str, Any]]:
-        """At most `limit` rows from row `first` on, in file order."""
+    def list_rows(self, first: int, limit: int, max_bytes: int) -> list[dict[str, Any]]:
+        """At most `limit` rows from row `first` on, in file order; fewer, but one at the least,
+        where they take over `max_bytes`, by a record batch at the most."""
         rows: list[dict[str, Any]] = []
+        taken_bytes = 0
         number = bisect_right(self._starts, first) - 1
         while 0 <= number < len(self._starts) and len(rows) < limit:
             batch = self._file.get_batch(number)
-            skip = max(0, first - self._starts[number])
-            rows += batch.slice(skip, limit - len(rows)).to_pylist()
+            part = batch.slice(max(0, first - self._starts[number]), limit - len(rows))
+            rows += part.to_pylist()
+            taken_bytes += part.nbytes
+            if rows and taken_bytes >= max_bytes:
+                break
             number += 1
         return rows
 

@@ -6,7 +6,7 @@ from app.errors import DamagedFileError
 from app.parquet.snappy import as_bytes
 
 
-def decompress_page(codec: str, data: bytes, length: int) -> memoryview:
+def decompress_page(codec: str, data: bytes | memoryview, length: int) -> memoryview:
     """The `length` bytes of a page; raises DamagedFileError if it does not decode to so many.
 
     A shorter one can pass unseen, its end undefined: `has_length` tells.

@@ -67,6 +67,8 @@ class ValueReader:
         self._storage = storage
         self._cache = cache
         self._read_row = read_row
+        # One page at a time: threads that want the same one would each decode its 100 MB.
+        self._decoding = Lock()
 
     def get_page(self, number: int) -> tuple[Page, FileStamp]:
         """The page of that number, and its file."""
@@ -159,12 +161,15 @@ class ValueReader:
             return decoded
         if not wait:  # decoding a page of 1 MB takes longer than an event loop should
             raise WouldBlockError
-        data = self._read_range(stamp, page.offset, page.stored_bytes, wait)
-        try:
-            decoded = decompress_page(page.codec, bytes(data), page.length)
-        except DamagedFileError as error:
-            raise SourceChangedError(f"{stamp.path} no longer decodes: {error}") from error
-        self._cache.add(stamp, page.offset, decoded)
+        with self._decoding:
+            decoded = self._cache.get(stamp, page.offset)
+            if decoded is None:
+                data = self._read_range(stamp, page.offset, page.stored_bytes, wait)
+                try:
+                    decoded = decompress_page(page.codec, data, page.length)
+                except DamagedFileError as error:
+                    raise SourceChangedError(f"{stamp.path} no longer decodes: {error}") from error
+                self._cache.add(stamp, page.offset, decoded)
         return decoded
 
 

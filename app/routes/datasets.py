@@ -1,11 +1,11 @@
 """Datasets: counts, shares and problems."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from fastapi import APIRouter, Depends
 
 from app import schemas
-from app.catalog.catalog import Catalog
 from app.catalog.dataset import Dataset
 from app.routes.problems import PROBLEM_RESPONSES
 from app.routes.revision import CatalogService, pin_revision
@@ -22,22 +22,28 @@ def create_router() -> APIRouter:
 
     @router.get("/datasets", summary="Every dataset, in the order of the data YAML")
     async def list_datasets(service: CatalogService) -> schemas.Datasets:
-        catalog = service.catalog
-        return schemas.Datasets(
-            items=[_describe(catalog, dataset) for dataset in catalog.datasets.values()]
-        )
+        datasets = service.catalog.datasets.values()
+        in_groups = _count_draws(datasets)
+        return schemas.Datasets(items=[_describe(dataset, in_groups) for dataset in datasets])
 
     @router.get("/datasets/{dataset}", summary="One dataset")
     async def get_dataset(service: CatalogService, dataset: str) -> schemas.Dataset:
-        return _describe(service.catalog, service.catalog.get_dataset(dataset))
+        in_groups = _count_draws(service.catalog.datasets.values())
+        return _describe(service.catalog.get_dataset(dataset), in_groups)
 
     return router
 
 
-def _describe(catalog: Catalog, dataset: Dataset) -> schemas.Dataset:
-    in_group = sum(
-        other.draws for other in catalog.datasets.values() if other.group == dataset.group
-    )
+def _count_draws(datasets: Iterable[Dataset]) -> Counter[str]:
+    """How many samples an epoch of each group has."""
+    in_groups: Counter[str] = Counter()
+    for dataset in datasets:
+        in_groups[dataset.group] += dataset.draws
+    return in_groups
+
+
+def _describe(dataset: Dataset, in_groups: Counter[str]) -> schemas.Dataset:
+    in_group = in_groups[dataset.group]
     facts = dataset.images.facts if dataset.images else None
     return schemas.Dataset(
         name=dataset.name,

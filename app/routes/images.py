@@ -190,25 +190,19 @@ async def _look_up(service: Service, lookup: schemas.Lookup) -> schemas.FoundIma
             f"these images take {total:,} bytes, more than the {settings.max_answer_bytes:,} of "
             "one answer (setting max_answer_bytes); ask for fewer keys"
         )
-    items = []
-    for key, place in zip(lookup.keys, places, strict=True):
-        items.append(await _find_one(service, source, key, place))
-    return schemas.FoundImages(items=items)
+    found = await service.read_images(source, places)
+    return schemas.FoundImages(
+        items=[_found(key, one) for key, one in zip(lookup.keys, found, strict=True)]
+    )
 
 
-async def _find_one(
-    service: Service, source: ImageSource, key: str, place: Place | None
-) -> schemas.FoundImage:
-    try:
-        if place is None:
-            raise UnknownImageError(f"no image has the key {key[:200]!r}")
-        data = await service.read_image(source, place)
-    except MimicitError as error:
-        return schemas.FoundImage(key=key, error=describe(error))
+def _found(key: str, found: bytes | MimicitError) -> schemas.FoundImage:
+    if isinstance(found, MimicitError):
+        return schemas.FoundImage(key=key, error=describe(found))
     return schemas.FoundImage(
         key=key,
-        content_type=content_type(data),
-        base64=pybase64.b64encode_as_string(data),
+        content_type=content_type(found),
+        base64=pybase64.b64encode_as_string(found),
     )
 
 

@@ -12,6 +12,7 @@ from app.catalog.instructions import Instruction
 from app.routes.keys import register_key_convertor
 from app.routes.problems import PROBLEM_RESPONSES
 from app.routes.revision import CatalogService, pin_revision
+from app.service import Service
 from app.settings import Settings
 
 Related = Annotated[bool, Query(description="Also the instructions that go before it, in order.")]
@@ -51,15 +52,13 @@ def create_router(settings: Settings) -> APIRouter:
         ] = None,
     ) -> schemas.InstructionPage:
         found = service.catalog.get_dataset(dataset)
-        table = found.instructions
-        first = int(after)
         if q is None and image_id is None:
-            items = table.list_rows(first, limit + 1)
+            page = found.instructions.list_page(int(after), limit, settings.max_answer_bytes)
         else:
-            items = await service.search(table, first, limit + 1, q, image_id)
+            page = await service.search(found.instructions, int(after), limit, q, image_id)
         return schemas.InstructionPage(
-            items=[_describe(found, item) for item in items[:limit]],
-            next=str(items[limit].row) if len(items) > limit else None,
+            items=[_describe(found, item) for item in page.items],
+            next=None if page.next is None else str(page.next),
         )
 
     @router.get("/datasets/{dataset}/instructions/{id:key}", summary="One instruction")
@@ -67,7 +66,7 @@ def create_router(settings: Settings) -> APIRouter:
         service: CatalogService, dataset: str, id: str, related: Related = False
     ) -> schemas.RelatedInstruction:
         found = service.catalog.get_dataset(dataset)
-        return _relate(found, found.instructions.get(id), related)
+        return await _relate(service, found, found.instructions.get(id), related)
 
     @router.get(
         "/instructions/{id:key}",
@@ -76,7 +75,7 @@ def create_router(settings: Settings) -> APIRouter:
     async def find_instruction(
         service: CatalogService, id: str, related: Related = False
     ) -> schemas.RelatedInstruction:
-        return _relate(*service.catalog.get_instruction(id), related)
+        return await _relate(service, *service.catalog.get_instruction(id), related)
 
     return router
 
@@ -97,10 +96,12 @@ def _describe(dataset: Dataset, item: Instruction) -> schemas.Instruction:
     )
 
 
-def _relate(dataset: Dataset, item: Instruction, related: bool) -> schemas.RelatedInstruction:
+async def _relate(
+    service: Service, dataset: Dataset, item: Instruction, related: bool
+) -> schemas.RelatedInstruction:
     described = schemas.RelatedInstruction(**_describe(dataset, item).model_dump())
     if related:
-        context, missing = dataset.list_context(item)
+        context, missing = await service.list_context(dataset, item)
         described.context = [_describe(dataset, other) for other in context]
         described.missing_context_ids = missing
     return described

@@ -1,15 +1,16 @@
 """The hot path: a picture that is in memory, asked for as it is, goes straight to the socket.
 
 It stands before the application, whose routing, parameters and layers take longer than reading the
-picture does. Whatever is not that plain (a query, a condition, a range, an error, a cold read) is
-left to the application's own route, so this adds no behaviour: `routes.images` says what is right.
+picture does. Whatever is not that plain (a query but the pin, a condition, a range, an error, a
+cold read) is left to the application's own route, so this adds no behaviour: `routes.images` says
+what is right.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import MimicitError
 from app.images.sniff import content_type
-from app.routes.revision import REVALIDATE
+from app.routes.revision import IMMUTABLE, REVALIDATE
 from app.service import Service
 from app.storage import WouldBlockError
 
@@ -29,7 +30,6 @@ class WarmImages:
             scope["type"] == "http"
             and scope["method"] == "GET"
             and scope["path"].startswith(_DATASETS)
-            and not scope["query_string"]
             and (answer := _read(scope)) is not None
         ):
             headers, data = answer
@@ -43,6 +43,9 @@ def _read(scope: Scope) -> tuple[Headers, bytes] | None:
     """The answer's headers and bytes, or None if this is not for the hot path."""
     name, _, key = scope["path"][len(_DATASETS) :].partition("/images/")
     service: Service = scope["state"]["service"]
+    cache_control = _cache_control(scope["query_string"], service.catalog.revision)
+    if cache_control is None:
+        return None
     dataset = service.catalog.datasets.get(name)
     if dataset is None or dataset.images is None:
         return None
@@ -59,9 +62,16 @@ def _read(scope: Scope) -> tuple[Headers, bytes] | None:
         (b"content-type", content_type(data).encode()),
         (b"content-length", b"%d" % len(data)),
         (b"etag", b'"%016x"' % place.hash),
-        (b"cache-control", REVALIDATE.encode()),
+        (b"cache-control", cache_control),
         (b"accept-ranges", b"bytes"),
         (b"x-catalog-revision", service.catalog.revision.encode()),
         (b"x-content-type-options", b"nosniff"),
     ]
     return headers, data
+
+
+def _cache_control(query: bytes, revision: str) -> bytes | None:
+    """How long the answer may be kept; None for any query but one that pins this revision."""
+    if not query:
+        return REVALIDATE.encode()
+    return IMMUTABLE.encode() if query == b"revision=" + revision.encode() else None
