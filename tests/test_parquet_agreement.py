@@ -682,3 +682,15 @@ def test_a_value_column_that_duckdb_can_not_tell_apart_is_refused(
         opened_images([path], tmp_path / "units", key_column="key"),
     ):
         pass
+
+
+@pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_columns_whose_own_names_have_dots(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    columns = {"image.bytes": pa.array([PNG, PNG[::-1]]), "image.path": pa.array(["a", "b"])}
+    pq.write_table(
+        pa.table(columns), path, use_dictionary=False, column_encoding={"image.bytes": encoding}
+    )
+    with opened_images([path], tmp_path / "units", key_column="image.path") as source:
+        for key, value in (("a", PNG), ("b", PNG[::-1])):
+            assert bytes(source.read(source.get_place(key), wait=True)) == value

@@ -367,7 +367,7 @@ def scan(
         return pages[offset - 4 : offset - 4 + length]
 
     chunk = Chunk(rows, rows, codec, 4, len(pages))
-    leaf = Leaf("base64", 0, True, False, 1)
+    leaf = Leaf("base64", ("base64",), 0, True, False, 1)
     limits = ScanLimits(SMALL.max_value_bytes, SMALL.max_page_bytes)
     for enter_snappy in (True, False):
         try:

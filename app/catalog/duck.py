@@ -97,9 +97,9 @@ def _failing_as_catalog_error() -> Iterator[None]:
         raise CatalogError(f"DuckDB can not sort or join what was indexed: {error}") from error
 
 
-def quote(identifier: str) -> str:
-    """A column's dotted path as SQL; column names come from the mounted files, never a client."""
-    return ".".join(f'"{part.replace(chr(34), chr(34) * 2)}"' for part in identifier.split("."))
+def quote(parts: Sequence[str]) -> str:
+    """A column, by the names on the way to it, as SQL; they come from the file, never a client."""
+    return ".".join(f'"{part.replace(chr(34), chr(34) * 2)}"' for part in parts)
 
 
 class ParquetRows:
@@ -113,7 +113,7 @@ class ParquetRows:
         self._database = database
         self._lock = Lock()  # one read at a time: each takes 400 MB from a pandas file
 
-    def get(self, path: str, column: str, rows: Sequence[int]) -> dict[int, bytes | None]:
+    def get(self, path: str, column: Sequence[str], rows: Sequence[int]) -> dict[int, bytes | None]:
         """The values of those rows, by row number."""
         sql = (
             f"SELECT file_row_number, {quote(column)} FROM read_parquet(?, file_row_number = true, "
@@ -123,7 +123,7 @@ class ParquetRows:
             found = cursor.execute(sql, [[_literal(path)], *rows]).fetchall()
         return {row: _as_bytes(value) for row, value in found}
 
-    def scan(self, path: str, column: str) -> Iterator[bytes | None]:
+    def scan(self, path: str, column: Sequence[str]) -> Iterator[bytes | None]:
         """Every value, in row order, a few held at a time."""
         with _translated(path), self._database.cursor() as cursor:
             cursor.execute("SET streaming_buffer_size = '1MB'")

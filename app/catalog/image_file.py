@@ -34,6 +34,7 @@ class FileFacts(msgspec.Struct, frozen=True):
     is_compared: bool  # with DuckDB's reading
     key_column: str | None
     value_column: str | None
+    value_parts: list[str]  # the names on the way to it
 
     @property
     def stamp(self) -> FileStamp:
@@ -77,5 +78,6 @@ def index_file(
         is_compared=scanned.is_compared,
         key_column=scanned.key_column,
         value_column=scanned.value_column,
+        value_parts=scanned.value_parts,
     )
     (folder / "unit.json").write_bytes(msgspec.json.encode(facts))

@@ -38,6 +38,7 @@ class ScannedFile:
     is_compared: bool  # with DuckDB's reading
     key_column: str | None
     value_column: str | None
+    value_parts: list[str]  # the names on the way to it
 
 
 def write_rows(folder: Path, scanned: Iterator[Scanned]) -> int:

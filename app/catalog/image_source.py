@@ -230,7 +230,7 @@ class ImageSource:
         self.facts = msgspec.json.decode((folder / "unit.json").read_bytes(), type=ImageFacts)
         self._keys = KeyedFile(folder / "keys.lmdb", _PLACE.size)
         files = tuple(file.stamp for file in self.facts.files)
-        columns = {file.path: file.value_column for file in self.facts.files}
+        columns = {file.path: file.value_parts for file in self.facts.files}
         self.reader = ValueReader(
             files,
             map_file(folder / "pages.bin"),
@@ -270,12 +270,12 @@ class ImageSource:
 
 
 def _read_row(
-    rows: ParquetRows, columns: dict[str, str | None], stamp: FileStamp, row: int
+    rows: ParquetRows, columns: dict[str, list[str]], stamp: FileStamp, row: int
 ) -> bytes:
     """The stored bytes of a row, as DuckDB reads them; raises SourceChangedError if it can not
     do what it did when the file was indexed."""
     try:
-        found = rows.get(stamp.path, columns[stamp.path] or "", [row]).get(row)
+        found = rows.get(stamp.path, columns[stamp.path], [row]).get(row)
     except DamagedFileError as error:
         raise SourceChangedError(str(error)) from error
     except MemoryError as error:

@@ -22,7 +22,7 @@ def scan_json(
     page = Page(0, Layout.AS_IS, "uncompressed", 0, stamp.size_bytes, stamp.size_bytes, 0)
     stream = JsonStream(stamp.path, read, stamp.size_bytes, limits.max_value_bytes)
     rows = write_rows(_json_rows(stream, limits.max_value_bytes))
-    return ScannedFile(rows, [page], array("Q"), "in_place", None, False, None, None)
+    return ScannedFile(rows, [page], array("Q"), "in_place", None, False, None, None, [])
 
 
 def _json_rows(stream: JsonStream, max_bytes: int) -> Iterator[Scanned]:

@@ -4,7 +4,7 @@ DuckDB's reading is the truth: rows of every file are compared with it before th
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from app.catalog.image_rows import BATCH_ROWS, Scanned, ScannedFile, WriteRows
 from app.catalog.limits import BuildLimits
 from app.errors import DamagedFileError, UnsupportedError
 from app.images.stored import Form
-from app.parquet.columns import Columns, choose_columns, read_footer
+from app.parquet.columns import Columns, Leaf, choose_columns, read_footer
 from app.parquet.footer import list_chunks
 from app.parquet.pages import Layout, Page
 from app.parquet.place import PLACE_TYPE, Place, Places, hash_stored, note_value
@@ -71,7 +71,7 @@ def _scan_in_place(
 ) -> ScannedFile:
     compared = _Compared(scan.rows)
     rows = write_rows(_zip(path, columns, compared.watch(scan.places())))
-    is_compared = compared.check(reference, path, columns.value.path)
+    is_compared = compared.check(reference, path, columns.value.parts)
     whole = [page for page in scan.pages if page.layout == Layout.WHOLE]
     return ScannedFile(
         rows,
@@ -82,6 +82,7 @@ def _scan_in_place(
         is_compared,
         columns.key.path,
         columns.value.path,
+        list(columns.value.parts),
     )
 
 
@@ -103,7 +104,8 @@ def _scan_with_duckdb(
             f"{reason}. Raise that setting, or write the file again with smaller pages."
         ) from error
     key, value = columns.key.path, columns.value.path
-    return ScannedFile(rows, [page], array("Q"), "duckdb", reason, True, key, value)
+    parts = list(columns.value.parts)
+    return ScannedFile(rows, [page], array("Q"), "duckdb", reason, True, key, value, parts)
 
 
 def _duckdb_places(
@@ -111,7 +113,7 @@ def _duckdb_places(
 ) -> Iterator[Places]:
     is_text = columns.value.is_text
     found: list[Place] = []
-    for row, stored in enumerate(reference.scan(path, columns.value.path)):
+    for row, stored in enumerate(reference.scan(path, columns.value.parts)):
         if stored is None:
             found.append(Place(row, 0, 0, 0, Form.NULL))
         else:
@@ -143,7 +145,7 @@ class _Compared:
             first += len(block)
             yield block
 
-    def check(self, reference: ParquetRows, path: str, column: str) -> bool:
+    def check(self, reference: ParquetRows, path: str, column: Sequence[str]) -> bool:
         """Whether DuckDB read the rows; raises UnsupportedError if it read other values."""
         if not self._places:
             return True
@@ -167,7 +169,7 @@ def _agree(place: Place, stored: bytes | None) -> bool:
 
 def _zip(path: str, columns: Columns, blocks: Iterator[Places]) -> Iterator[Scanned]:
     """Put the keys beside the places of the same rows."""
-    keys = _KeyColumn(path, columns.key.path)
+    keys = _KeyColumn(path, columns.key)
     for places in blocks:
         if len(places):
             yield keys.take(len(places)), places
@@ -178,17 +180,17 @@ def _zip(path: str, columns: Columns, blocks: Iterator[Places]) -> Iterator[Scan
 class _KeyColumn:
     """The keys of a file from the front, read by pyarrow some thousand rows at a time."""
 
-    def __init__(self, path: str, column: str) -> None:
-        self._batches = self._read(path, column)
+    def __init__(self, path: str, leaf: Leaf) -> None:
+        self._batches = self._read(path, leaf)
         self._held = pa.array([], pa.string())
 
     @staticmethod
-    def _read(path: str, column: str) -> Iterator[pa.Array]:
+    def _read(path: str, leaf: Leaf) -> Iterator[pa.Array]:
         try:
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-                for batch in file.iter_batches(BATCH_ROWS, columns=[column], use_threads=False):
+                for batch in file.iter_batches(BATCH_ROWS, columns=[leaf.path], use_threads=False):
                     keys = batch.column(0)
-                    for name in column.split(".")[1:]:
+                    for name in leaf.parts[1:]:
                         keys = keys.field(name)
                     text = keys.cast(pa.string())
                     text.validate(full=True)  # pyarrow takes text from the file without looking

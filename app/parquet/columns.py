@@ -15,9 +15,14 @@ _VALUE_NAMES = ("base64", "image.bytes", "bytes", "image")
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A column that holds values; `path` is dotted where it lies inside a struct."""
+    """A column that holds values.
+
+    `path` is dotted where it lies inside a struct, and `parts` are the names on the way to it: a
+    column's own name may have dots as well.
+    """
 
     path: str
+    parts: tuple[str, ...]
     number: int
     is_text: bool
     is_repeated: bool
@@ -64,6 +69,7 @@ def choose_columns(
 
 def _list_leaves(footer: pq.FileMetaData) -> list[Leaf]:
     leaves = []
+    top_level = set(footer.schema.to_arrow_schema().names)
     for number in range(footer.num_columns):
         column = footer.schema.column(number)
         if column.physical_type == "BYTE_ARRAY":
@@ -71,6 +77,7 @@ def _list_leaves(footer: pq.FileMetaData) -> list[Leaf]:
             leaves.append(
                 Leaf(
                     column.path,
+                    (column.path,) if column.path in top_level else tuple(column.path.split(".")),
                     number,
                     is_text,
                     column.max_repetition_level > 0,
@@ -106,7 +113,7 @@ def _find_key(path: str, footer: pq.FileMetaData, leaves: list[Leaf], value: Lea
     texts = {
         leaf.path: leaf
         for leaf in leaves
-        if leaf.is_text and leaf != value and not leaf.is_repeated and "." not in leaf.path
+        if leaf.is_text and leaf != value and not leaf.is_repeated and len(leaf.parts) == 1
     }
     for name in (*_index_names(footer), *_KEY_NAMES):
         if name in texts:
