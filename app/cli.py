@@ -21,6 +21,7 @@ from app.catalog.units import fingerprint
 from app.data_yaml import DataYaml, load_data_yaml
 from app.demo import write_demo
 from app.errors import CatalogError, MimicitError
+from app.processes import raise_open_files
 from app.progress_lines import show_progress
 from app.settings import Settings, load_settings
 
@@ -67,6 +68,7 @@ def serve(
     """Serve a data YAML; its catalog is built first where it is missing or stale."""
     from app import server
 
+    raise_open_files()
     settings = load_settings(
         config, data_yaml=data, host=host, port=port, workers=workers, catalog_dir=catalog_dir
     )

@@ -1,12 +1,13 @@
 """Byte ranges of the user's files, refused once a file is no longer the one that was indexed."""
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Protocol
 
-from app.errors import DamagedFileError, SourceChangedError
+from app.errors import DamagedFileError, OverloadedError, SourceChangedError
 
 # Linux reads what is in the page cache and refuses what is not; elsewhere every read may block.
 _NO_WAIT = getattr(os, "RWF_NOWAIT", None)
@@ -166,6 +167,11 @@ class LocalStorage:
         try:
             opened = _OpenFile(stamp.path)
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise OverloadedError(
+                    f"no descriptor is free to open {stamp.path}; raise the limit of open files, "
+                    "or lower the setting max_open_files"
+                ) from error
             raise _changed(stamp, error.strerror or "can not be opened") from error
         with self._lock:
             while len(self._open) >= self._max_open_files:

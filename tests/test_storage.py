@@ -1,6 +1,7 @@
 """A file that is no longer the one that was indexed is refused; one that is is read right."""
 
 import os
+import resource
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 from parquet_files import PNG, opened_images, read_twice, table_of, write
 
-from app.errors import DamagedFileError, SourceChangedError
+from app.errors import DamagedFileError, OverloadedError, SourceChangedError
 from app.storage import FileStamp, LocalStorage, WouldBlockError, read_exactly, stamp_file
 
 DATA = bytes(range(256)) * 40
@@ -234,3 +235,19 @@ def test_values_of_more_fragments_than_the_kernel_scatters(codec: str, tmp_path:
         assert source.facts.files[0].reader == "in_place"
         for number, value in enumerate(values):
             assert read_twice(source, f"IMG_{number:05}") == value
+
+
+def test_no_free_descriptor_is_no_change_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    stamp = stamp_file(str(path))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    buffer = bytearray(3)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(OverloadedError, match="open files"):
+            LocalStorage(4).read_into(stamp, 0, [buffer], wait=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    LocalStorage(4).read_into(stamp, 0, [buffer], wait=True)
+    assert buffer == b"abc"
