@@ -217,7 +217,7 @@ def test_records_that_are_not_utf8_are_their_own_problem() -> None:
 def test_records_nested_as_deep_as_json_reads() -> None:
     """Where Python's json parses a value and can not write it again, it is a record's problem."""
     outcomes = set()
-    for depth in range(800, 1010, 3):
+    for depth in (*range(800, 1010, 3), 200_000):
         deep = '{"instruction": "", "answer": "", "x": ' + "[" * depth + "]" * depth + "}"
         try:
             with opened_text(f'{{"a": {deep}, "b": {json.dumps(record())}}}') as table:
@@ -225,7 +225,8 @@ def test_records_nested_as_deep_as_json_reads() -> None:
                 assert (table.find("a") is None) == (table.facts.problems != {})
                 outcomes.add(str(table.facts.problems))
         except DamagedFileError as error:
-            outcomes.add("recursion" if "maximum recursion depth" in str(error) else str(error))
+            outcomes.add("recursion" if "recursion" in str(error) else str(error))
+    # Python's versions differ in how deep they read; beyond that the whole file is refused.
     assert outcomes == {"{'invalid_record': 1}", "recursion"}
 
 
