@@ -56,6 +56,17 @@ def stamp_file(path: str) -> FileStamp:
     return FileStamp(path, stat.st_size, stat.st_mtime_ns)
 
 
+def changed_while_indexed(path: str) -> DamagedFileError:
+    """The error of a file that is not the same at the end of its indexing as before."""
+    return DamagedFileError(f"{path} changed while it was indexed; index again when it is still")
+
+
+def check_still(stamp: FileStamp) -> None:
+    """Raise DamagedFileError if the file is no longer what it was when its indexing began."""
+    if stamp_file(stamp.path) != stamp:
+        raise changed_while_indexed(stamp.path)
+
+
 def read_exactly(descriptor: int, path: str, advance: Callable[[int], None]) -> Read:
     """A reader of byte ranges for building; it raises DamagedFileError where the file ends."""
     size_bytes = os.fstat(descriptor).st_size

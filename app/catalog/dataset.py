@@ -27,7 +27,7 @@ from app.data_yaml import Group
 from app.errors import DamagedFileError
 from app.images.stored import Form
 from app.json_object import JsonStream
-from app.storage import read_exactly, stamp_file
+from app.storage import check_still, read_exactly, stamp_file
 
 _CONTEXT = pa.schema(
     [("row", pa.uint64()), ("id", pa.string()), ("rel_ins_ids", pa.list_(pa.string()))]
@@ -154,8 +154,7 @@ def _load_train_config(
         tools.joins,
         lambda id: problems.add("duplicate_train_id", id, "the last one counts"),
     )
-    if stamp_file(path) != stamp:
-        raise DamagedFileError(f"{path} changed while it was indexed; index again when it is still")
+    check_still(stamp)
 
 
 def _context_ids(id: str, value: Any) -> list[str]:

@@ -16,8 +16,7 @@ from app.catalog.image_rows import write_pages, write_rows
 from app.catalog.json_images import scan_json
 from app.catalog.parquet_images import scan_parquet
 from app.catalog.tools import BuildTools
-from app.errors import DamagedFileError
-from app.storage import FileStamp, read_exactly, stamp_file
+from app.storage import FileStamp, check_still, read_exactly, stamp_file
 
 
 class FileFacts(msgspec.Struct, frozen=True):
@@ -63,8 +62,7 @@ def index_file(
         else:
             named = (key_column, value_column)
             scanned = scan_parquet(path, read, named, tools.reference, tools.limits, write)
-    if stamp_file(path) != stamp:
-        raise DamagedFileError(f"{path} changed while it was indexed; index again when it is still")
+    check_still(stamp)
     write_pages(folder, scanned)
     facts = FileFacts(
         path=path,

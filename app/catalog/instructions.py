@@ -22,7 +22,7 @@ from app.catalog.table import Table, TableWriter, index_table
 from app.catalog.tools import BuildTools
 from app.errors import DamagedFileError, UnknownInstructionError
 from app.json_object import JsonStream, NotTextError
-from app.storage import read_exactly, stamp_file
+from app.storage import check_still, read_exactly, stamp_file
 
 TABLE = pa.schema(
     [
@@ -103,8 +103,7 @@ def build_instructions(
         rows = table.rows
         if superseded:
             rows, digest = _drop_superseded(folder, tools.joins)
-    if stamp_file(path) != stamp:
-        raise DamagedFileError(f"{path} changed while it was indexed; index again when it is still")
+    check_still(stamp)
     facts = InstructionFacts(digest.hexdigest(), rows, problems.counts)
     (folder / "unit.json").write_bytes(msgspec.json.encode(facts))
 

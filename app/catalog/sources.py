@@ -15,8 +15,9 @@ from app.catalog.plan import SourceUnit
 from app.catalog.progress import Progress, Report
 from app.catalog.tools import BuildTools
 from app.catalog.units import UnitStore, fingerprint_file
-from app.errors import CatalogError, DamagedFileError, SourceError
+from app.errors import CatalogError, SourceError
 from app.processes import end_with_parent
+from app.storage import changed_while_indexed
 
 # What there has to be beside the largest source, for processes side by side to save more than the
 # 0.5 s or more that they take to start: 250 MB at 500 MB/s.
@@ -55,7 +56,7 @@ def _build_source(
 def check_unchanged(path: str, state: str) -> None:
     """Raise DamagedFileError if the file is no longer the one that the unit is named after."""
     if fingerprint_file(path) != state:
-        raise DamagedFileError(f"{path} changed while it was indexed; index again when it is still")
+        raise changed_while_indexed(path)
 
 
 def _run_here(
