@@ -9,7 +9,6 @@ import glob
 import os
 import re
 from dataclasses import dataclass, fields
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import yaml
 from yaml.reader import Reader
 
 from app.errors import DataYamlError, Mistake
+from app.group import Group
 
 MAX_FILE_BYTES = 4 * 1024 * 1024  # some 50,000 datasets; what is larger is data, given by mistake
 MAX_NODES = 500_000  # aliases count each time; else 1 KB of nested aliases makes a billion nodes
@@ -25,15 +25,6 @@ MAX_SAMPLES = 10**12  # the sum over all datasets that fit in the file stays ins
 
 Entries = dict[str, tuple[int, yaml.Node]]  # key -> the line of the key, and its value
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where built, ten times faster
-
-
-class Group(StrEnum):
-    """What the samples of a group are made of; a batch holds samples of one group."""
-
-    IMAGE_TEXT = "IMAGE_TEXT"
-    TEXT_ONLY = "TEXT_ONLY"
-    IMAGE_TEXT_IN_CONTEXT = "IMAGE_TEXT_IN_CONTEXT"
-    VIDEO_TEXT = "VIDEO_TEXT"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ MimicitError
 ├── CatalogError             the catalog is missing, stale or can not be built
 ├── UnknownDatasetError, UnknownInstructionError, UnknownImageError
 ├── AmbiguousKeyError        more than one source has it
+├── StepOutOfRangeError      the epoch has no such step
 ├── InvalidRequestError      the request is not of the form the API takes
 ├── RevisionChangedError     the request pins another catalog revision
 ├── SourceChangedError       a source is no longer what the catalog was built from
@@ -100,6 +101,12 @@ class AmbiguousKeyError(MimicitError):
     def __init__(self, message: str, candidates: Sequence[str]) -> None:
         super().__init__(message)
         self.candidates = tuple(candidates)
+
+
+class StepOutOfRangeError(MimicitError):
+    """The epoch has no such step, or shard."""
+
+    code = "step_out_of_range"
 
 
 class InvalidRequestError(MimicitError):

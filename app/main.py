@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.catalog.manifest import Manifest
 from app.processes import end_with_parent
-from app.routes import datasets, health, images, instructions
+from app.routes import batches, datasets, health, images, instructions
 from app.routes.docs import add_docs
 from app.routes.problems import add_problem_handlers
 from app.routes.warm_images import WarmImages
@@ -75,6 +75,7 @@ def create_app(settings: Settings, folder: Path, manifest: Manifest | None = Non
     )
     # Images first: routes are tried in turn, and they are what is asked for most.
     app.include_router(images.create_router(settings))
+    app.include_router(batches.create_router(settings))
     app.include_router(instructions.create_router(settings))
     app.include_router(datasets.create_router())
     app.include_router(health.create_router())

@@ -1,12 +1,13 @@
 """Threads for work that an event loop should not do, and a bound on what waits for them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from app.errors import OverloadedError
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -28,6 +29,13 @@ class Pool:
         # Counted until the call ends, also when whoever asked has gone.
         future.add_done_callback(self._ended)
         return await asyncio.shield(future)
+
+    def map(self, call: Callable[[S], T], items: Iterable[S]) -> list[T]:
+        """What `call` returns for each item, on the threads; for a thread of another pool.
+
+        It is not refused: what calls it is bounded, and has begun.
+        """
+        return list(self._executor.map(call, items))
 
     def _ended(self, future: "asyncio.Future[T]") -> None:
         self._in_flight -= 1

@@ -108,6 +108,45 @@ class ImagePage(BaseModel):
     next: str | None = Field(description="The `after` of the next page; null on the last.")
 
 
+class Contribution(BaseModel):
+    """What a dataset gives to its group's epoch, and what is left out of it."""
+
+    name: str
+    usable: int = Field(description="Instructions that can be drawn.")
+    draws: int = Field(description="Samples of it in the epoch.")
+    share: float = Field(description="Its part of the group's epoch, 0 to 1.")
+    unusable: int = Field(
+        description="Instructions that are never drawn: an image of theirs is missing or "
+        "unreadable, or the train config does not list them."
+    )
+    not_drawn: int = Field(description="Usable instructions over num_samples, never drawn.")
+    problems: dict[str, int] = Field(description="How many problems of each kind there are.")
+
+
+class GroupPlan(BaseModel):
+    """How a group's epoch falls into steps."""
+
+    group: str
+    steps: int
+    samples: int = Field(description="Of an epoch: the draws of its datasets.")
+    left_over: int = Field(description="Samples in no step, with drop_last.")
+    datasets: list[Contribution]
+
+
+class Plan(BaseModel):
+    """How an epoch falls into steps: of all groups, or of the one that is asked for."""
+
+    seed: int
+    epoch: int
+    batch_size: int
+    world_size: int
+    drop_last: bool
+    steps: int
+    samples: int
+    left_over: int
+    groups: list[GroupPlan]
+
+
 def _check_text(text: str) -> str:
     text.encode()  # a lone surrogate is no text; UnicodeEncodeError is a ValueError
     return text

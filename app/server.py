@@ -51,6 +51,9 @@ def open_socket(settings: Settings) -> socket.socket:
             f"{settings.host}:{settings.port} can not be listened on ({error.strerror or error}); "
             "choose another with --host and --port"
         ) from error
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections take it over from the listener
+        stall_ms = settings.stall_seconds * 1000
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stall_ms)
     listening.set_inheritable(True)
     return listening
 

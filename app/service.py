@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from app.batcher import Batcher
 from app.catalog.catalog import Catalog
 from app.catalog.dataset import Dataset
 from app.catalog.image_source import ImageSource
@@ -37,9 +38,11 @@ class Service:
         self._resizes = Pool("resizes", settings.resize_threads, settings.max_waiting)
         # One at a time: each scans a whole table, and DuckDB has the memory for one.
         self._searches = Pool("searches", 1, settings.max_waiting)
+        self.batches = Batcher(self.catalog, settings, self._reads, self._resizes)
 
     def close(self) -> None:
         """Finish what is in flight and unmap the catalog."""
+        self.batches.close()
         self._reads.close()
         self._resizes.close()
         self._searches.close()

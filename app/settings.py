@@ -98,8 +98,47 @@ class Settings(BaseSettings):
     )
     max_waiting: Count = Field(
         256,
-        description="Reads, or resizings, of a worker that wait for a thread. More are answered "
-        "503 `overloaded` at once: 256 reads of 10 ms in 8 threads wait 0.3 s.",
+        description="Reads, resizings, or batches, of a worker that wait for a thread. More are "
+        "answered 503 `overloaded` at once: 256 reads of 10 ms in 8 threads wait 0.3 s, 256 "
+        "batches of 20 ms some 3 s.",
+    )
+
+    max_batch_samples: Count = Field(
+        10_000, description="Samples of one batch or shard: finding that many takes 0.3 s, on one thread."
+    )
+    max_batch_bytes: int = Field(
+        1 << 30,
+        ge=1,
+        le=2**31 - 1,
+        description="Stored bytes of one batch or shard; an Arrow column holds less than 2 GiB.",
+    )
+    max_frames: Count = Field(1000, description="The largest `frames`.")
+    batch_threads: Count = Field(
+        2,
+        description="Batches a worker makes at the same time: one may wait for a disk meanwhile.",
+    )
+    batch_part_bytes: int = Field(
+        64 * _MIB,
+        ge=1,
+        le=1 << 30,
+        description="Stored bytes of the part of a batch that is made and sent at a time. A batch "
+        "of 256 pictures of up to 240 KB is one part, whose length and substitutions are known "
+        "before it leaves.",
+    )
+    batch_memory_bytes: Count = Field(
+        512 * _MIB,
+        description="Bytes of the batches in flight in a worker, two parts for each of them: ten "
+        "batches of 256 pictures of 75 KB.",
+    )
+    batch_wait_seconds: Count = Field(
+        10,
+        description="How long a batch waits for memory that others hold; then it is answered 503 "
+        "`overloaded`.",
+    )
+    stall_seconds: Count = Field(
+        60,
+        description="How long a client may take no byte of its answer; then the connection is cut "
+        "(on Linux).",
     )
 
     default_page_items: Count = Field(100, description="Items of a page, if `limit` is not given.")

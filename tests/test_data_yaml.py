@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app import data_yaml
-from app.data_yaml import FIELDS, GROUPS, DataYaml, Group, list_image_files, load_data_yaml
+from app.data_yaml import FIELDS, GROUPS, DataYaml, list_image_files, load_data_yaml
 from app.errors import DataYamlError, Mistake
+from app.group import Group
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 GROUPED = [

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageChops, ImageOps, ImageStat
 
 from app.errors import ImageUnreadableError
-from app.images.resize import Fit, Format, Resize, resize
+from app.images.picture import Fit
+from app.images.resize import Format, Resize, resize
 
 pytestmark = pytest.mark.slow
 

@@ -21,19 +21,12 @@ REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-bench.
 # A noun imports only nouns of the layers before its own, and what is in its own package.
 LAYERS = [
     {"errors"},
-    {
-        "settings",
-        "schemas",
-        "storage",
-        "images",
-        "json_object",
-        "data_yaml",
-        "pool",
-        "processes",
-        "demo",
-    },
-    {"parquet"},
+    {"settings", "schemas", "storage", "images", "json_object", "group", "pool", "budget"}
+    | {"processes", "demo", "sampling"},
+    {"parquet", "data_yaml"},
     {"catalog"},
+    {"batches"},
+    {"batcher"},
     {"service", "progress_lines"},
     {"routes"},
     {"main", "waiting"},
@@ -45,7 +38,7 @@ LAYER = {noun: number for number, nouns in enumerate(LAYERS) for noun in nouns}
 # Who alone imports what.
 ONLY = {
     "demo": {"cli"},
-    "settings": {"service", "routes", "main", "server", "cli"},
+    "settings": {"batcher", "service", "routes", "main", "server", "cli"},
     "data_yaml": {"catalog", "cli"},
     "json_object": {"catalog"},
     "duckdb": {"catalog"},

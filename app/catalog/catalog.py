@@ -9,7 +9,6 @@ from app.catalog.image_source import ImageSource
 from app.catalog.instructions import Instruction, InstructionTable
 from app.catalog.manifest import Manifest, load_manifest
 from app.catalog.units import UnitStore
-from app.data_yaml import Group
 from app.errors import (
     AmbiguousKeyError,
     CatalogError,
@@ -17,6 +16,7 @@ from app.errors import (
     UnknownImageError,
     UnknownInstructionError,
 )
+from app.group import Group
 from app.parquet.place import Place
 from app.parquet.reader import PageCache
 from app.storage import LocalStorage

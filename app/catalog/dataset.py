@@ -23,8 +23,8 @@ from app.catalog.keyed import MAX_KEY_BYTES
 from app.catalog.problems import ProblemWriter
 from app.catalog.table import Table, TableWriter, index_table, map_file, stream_rows
 from app.catalog.tools import BuildTools
-from app.data_yaml import Group
 from app.errors import DamagedFileError
+from app.group import Group
 from app.images.stored import Form
 from app.json_object import JsonStream
 from app.storage import check_still, read_exactly, stamp_file
@@ -221,6 +221,11 @@ class Dataset:
             return instruction.rel_ins_ids
         row = self._contexts.find_row(instruction.id)
         return [] if row is None else list(self._contexts.get_row(row)["rel_ins_ids"])
+
+    def context_rows(self, instruction: Instruction) -> list[int]:
+        """The rows of the context in order, without ids that no instruction has."""
+        rows = map(self.instructions.find_row, self.context_ids(instruction))
+        return [row for row in rows if row is not None]
 
     def list_context(self, instruction: Instruction) -> tuple[list[Instruction], list[str]]:
         """The context in order, and the ids of it that no instruction has."""

@@ -255,6 +255,14 @@ class InstructionTable:
             raise UnknownInstructionError(f"no instruction has the id {id[:200]!r}")
         return found
 
+    def find_row(self, id: str) -> int | None:
+        """The row of the instruction of that id, or None."""
+        return self._table.find_row(id)
+
+    def get_record(self, row: int) -> pa.RecordBatch:
+        """The instruction in that row as a record batch of one row of `TABLE`, mapped."""
+        return self._table.get_record(row)
+
     def get_row(self, row: int) -> Instruction:
         """The instruction in that row."""
         return Instruction(**self._table.get_row(row))

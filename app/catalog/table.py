@@ -9,6 +9,7 @@ import mmap
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ _ROW = struct.Struct("<Q")
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 4 << 20  # bounds what is held while the rows of a huge file stream by
 _SORTED_ROWS = 65_536
+# Opening one takes 16 µs, and what is held of it, 5 KB, is where its columns are mapped.
+_HELD_BATCHES = 1024
 
 
 class TableWriter:
@@ -138,6 +141,7 @@ class Table:
         self._file = pa.ipc.open_file(pa.memory_map(str(folder / "table.arrow")))
         self._starts = map_file(folder / "starts.bin").cast("Q")
         self._ids = KeyedFile(folder / "ids.lmdb", _ROW.size)
+        self._get_batch = lru_cache(_HELD_BATCHES)(self._file.get_batch)
 
     def close(self) -> None:
         """Unmap the index."""
@@ -151,9 +155,15 @@ class Table:
             return None
         return None if found is None else int(_ROW.unpack(found)[0])
 
+    def get_record(self, row: int) -> pa.RecordBatch:
+        """The row of that number as a record batch of one row, mapped: nothing of it is copied."""
+        number = bisect_right(self._starts, row) - 1
+        return self._get_batch(number).slice(row - self._starts[number], 1)
+
     def get_row(self, row: int) -> dict[str, Any]:
         """The row of that number."""
-        return self.list_rows(row, 1, 0)[0]
+        found: dict[str, Any] = self.get_record(row).to_pylist()[0]
+        return found
 
     def list_rows(self, first: int, limit: int, max_bytes: int) -> list[dict[str, Any]]:
         """At most `limit` rows from row `first` on, in file order; fewer, but one at the least,
@@ -162,7 +172,7 @@ class Table:
         taken_bytes = 0
         number = bisect_right(self._starts, first) - 1
         while 0 <= number < len(self._starts) and len(rows) < limit:
-            batch = self._file.get_batch(number)
+            batch = self._get_batch(number)
             part = batch.slice(max(0, first - self._starts[number]), limit - len(rows))
             rows += part.to_pylist()
             taken_bytes += part.nbytes

@@ -15,6 +15,7 @@ _STATUSES: dict[type[errors.MimicitError], HTTPStatus] = {
     errors.UnknownDatasetError: HTTPStatus.NOT_FOUND,
     errors.UnknownInstructionError: HTTPStatus.NOT_FOUND,
     errors.UnknownImageError: HTTPStatus.NOT_FOUND,
+    errors.StepOutOfRangeError: HTTPStatus.NOT_FOUND,
     errors.AmbiguousKeyError: HTTPStatus.CONFLICT,
     errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RevisionChangedError: HTTPStatus.CONFLICT,
@@ -36,7 +37,7 @@ _PROBLEM_CONTENT = {
     "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
 }
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    404: {"description": "There is no such dataset, id or key.", "content": _PROBLEM_CONTENT},
+    404: {"description": "There is no such dataset, id, key or step.", "content": _PROBLEM_CONTENT},
     409: {
         "description": "`ambiguous_key`: more than one source has it. `revision_changed`: the "
         "request pins another revision.",

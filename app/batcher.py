@@ -1,0 +1,153 @@
+"""A worker's batches: threads that make them, and a bound on the memory they hold; no HTTP."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+from app.batches.answer import Answer
+from app.batches.encoder import Piece
+from app.batches.formats import Format, create_encoder
+from app.batches.groups import Epoch, Groups, load_samples
+from app.batches.images import MakeImage, choose_image
+from app.batches.options import Options
+from app.batches.read import ReadImages
+from app.batches.sample import Wanted
+from app.budget import Budget
+from app.catalog.catalog import Catalog
+from app.errors import MimicitError, TooLargeError
+from app.group import Group
+from app.images.stored import Form
+from app.parquet.reader import Stored
+from app.pool import Pool
+from app.settings import Settings
+from app.storage import WouldBlockError
+
+
+class Batch(NamedTuple):
+    """A batch whose first part is made.
+
+    `substituted` is how many of its samples take the place of one that can not be read, or None if
+    the later parts may add to it. `rest` makes those parts; without any the batch is whole.
+    """
+
+    group: Group
+    substituted: int | None
+    first: list[Piece]
+    rest: AsyncIterator[list[Piece]] | None
+
+
+class Batcher:
+    """Makes batches of a catalog; `close` it when done."""
+
+    def __init__(self, catalog: Catalog, settings: Settings, reads: Pool, resizes: Pool) -> None:
+        self.groups = Groups(catalog.datasets.values())
+        self._settings = settings
+        self._reads = reads
+        self._resizes = resizes
+        self._threads = Pool("batches", settings.batch_threads, settings.max_waiting)
+        self._memory = Budget(
+            settings.batch_memory_bytes, settings.max_waiting, settings.batch_wait_seconds
+        )
+
+    def close(self) -> None:
+        """Finish what is being made."""
+        self._threads.close()
+
+    @asynccontextmanager
+    async def open(
+        self, epoch: Epoch, step: int, rank: int, options: Options, format: Format
+    ) -> AsyncIterator[Batch]:
+        """The rank's batch at the step; while it is open it holds memory for two parts, the one
+        being made and the one being sent.
+
+        Raises StepOutOfRangeError, TooLargeError and OverloadedError, and if too many samples can
+        not be read ImageUnreadableError and SourceChangedError; with its later parts too.
+        """
+        group, answer = await self._threads.run(
+            partial(self._find, epoch, step, rank, options, format)
+        )
+        async with self._memory.claim(2 * answer.part_bytes):
+            if not answer.is_whole:
+                await self._threads.run(
+                    partial(answer.check, self._read_with(_drop, is_heavy=False))
+                )
+            parts = answer.make()
+            first = await self._threads.run(partial(next, parts))
+            is_counted = answer.is_whole or options.size is None
+            yield Batch(
+                group,
+                answer.count_substituted() if is_counted else None,
+                first,
+                None if answer.is_whole else self._go_on(parts),
+            )
+
+    async def _go_on(self, parts: Iterator[list[Piece]]) -> AsyncIterator[list[Piece]]:
+        while part := await self._threads.run(partial(next, parts, [])):
+            yield part
+
+    def _find(
+        self, epoch: Epoch, step: int, rank: int, options: Options, format: Format
+    ) -> tuple[Group, Answer]:
+        settings = self._settings
+        if epoch.batch_size > settings.max_batch_samples:
+            raise TooLargeError(
+                f"{epoch.batch_size:,} samples are more than the {settings.max_batch_samples:,} of "
+                "one batch (setting max_batch_samples)"
+            )
+        drawn = self.groups.draw(epoch, step, rank)
+        samples, options = load_samples(drawn, options, settings.max_batch_bytes)
+        make = choose_image(
+            options,
+            as_base64=format is Format.NDJSON,
+            max_pixels=settings.max_image_pixels,
+        )
+        answer = Answer(
+            samples,
+            create_encoder(format, samples, options),
+            self._read_with(make, is_heavy=options.size is not None),
+            seed=epoch.seed,
+            options=options,
+            part_bytes=settings.batch_part_bytes,
+        )
+        return drawn.group, answer
+
+    def _read_with(self, make: MakeImage, *, is_heavy: bool) -> ReadImages:
+        """Reads images on the thread it is called on, and what is not in memory on those for reads;
+        what makes work for a processor, on those for resizing."""
+        now, patiently = partial(_try, make, wait=False), partial(_try, make, wait=True)
+        if is_heavy:
+            return partial(self._resizes.map, patiently)
+        return partial(self._read_warm_first, now, patiently)
+
+    def _read_warm_first(
+        self,
+        now: Callable[[Wanted], Any],
+        patiently: Callable[[Wanted], Any],
+        wanted: Sequence[Wanted],
+    ) -> list[Any]:
+        found: list[Any] = []
+        cold: list[int] = []
+        for at, image in enumerate(wanted):
+            try:
+                found.append(now(image))
+            except WouldBlockError:
+                found.append(None)
+                cold.append(at)
+        late = self._reads.map(patiently, [wanted[at] for at in cold])
+        for at, one in zip(cold, late, strict=True):
+            found[at] = one
+        return found
+
+
+def _try(make: MakeImage, image: Wanted, *, wait: bool) -> Any:
+    """The image as it is made, or the error."""
+    try:
+        stored = image.source.read(image.place, wait=wait)
+        return make(stored, Form(image.place.form))
+    except MimicitError as error:
+        return error
+
+
+def _drop(stored: Stored, form: Form) -> None:
+    """Nothing of a value that could be read."""

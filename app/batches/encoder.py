@@ -1,0 +1,21 @@
+"""What writes samples in one format, a part at a time."""
+
+from typing import Protocol
+
+from app.batches.read import Images
+from app.batches.sample import Sample
+
+Piece = bytes | memoryview  # of an answer's body; pieces are sent one after the other, not joined
+
+
+class Encoder(Protocol):
+    """Writes one answer; each call gives the pieces of the body that follow."""
+
+    def start(self) -> list[Piece]:
+        """What goes before the first sample."""
+
+    def write(self, samples: list[Sample], images: Images) -> list[Piece]:
+        """The samples, in order; `images` has every image of them."""
+
+    def end(self) -> list[Piece]:
+        """What goes behind the last sample."""

@@ -1,0 +1,81 @@
+"""The pictures of samples, read together; a sample that can not be read gives way to another."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.batches.options import Options
+from app.batches.sample import Sample, Wanted, load_substitute
+from app.errors import ImageUnreadableError, MimicitError, SourceChangedError
+
+Images = dict[Wanted, Any]  # image → what leaves of it, as the encoder takes it
+ReadImages = Callable[[Sequence[Wanted]], Sequence[Any | MimicitError]]
+
+_UNREADABLE = (ImageUnreadableError, SourceChangedError)
+
+
+@dataclass(slots=True)
+class Failures:
+    """The unreadable samples of a batch: one in ten is a bad sample, more are a bad source.
+
+    Of a batch of less than ten it is one.
+    """
+
+    samples: int
+    substitute: bool
+    count: int = 0
+
+    def note(self, sample: Sample, error: MimicitError) -> None:
+        """Count it; raises an error of the same kind once there are too many."""
+        self.count += 1
+        what = f"sample {sample.turn.id[:200]!r} of {sample.dataset.name} can not be read: {error}"
+        if not self.substitute:
+            raise type(error)(f"{what} (with on_error=substitute another one takes its place)")
+        if self.count > max(1, self.samples // 10):
+            raise type(error)(
+                f"{self.count} samples of a batch of {self.samples} can not be read, more than one "
+                f"in ten; the last: {what}"
+            )
+
+
+def read_samples(
+    samples: list[Sample], read: ReadImages, failures: Failures, seed: int, options: Options
+) -> Images:
+    """The images of the samples; in the list, substitutes take the place of unreadable ones.
+
+    Every image is read once, those of a page together and in the order of the file. Raises
+    ImageUnreadableError and SourceChangedError if there are too many, and OverloadedError.
+    """
+    images: Images = {}
+    broken: dict[Wanted, MimicitError] = {}
+    todo = list(range(len(samples)))
+    while todo:
+        wanted = {
+            image for at in todo for turn in samples[at].turns() for image in turn.images
+        } - images.keys()
+        ordered = sorted(
+            wanted - broken.keys(),
+            key=lambda image: (id(image.source), image.place.page, image.place.offset),
+        )
+        for image, found in zip(ordered, read(ordered), strict=True):
+            if not isinstance(found, MimicitError):
+                images[image] = found
+            elif isinstance(found, _UNREADABLE):
+                broken[image] = found
+            else:
+                raise found
+        todo = []
+        for at, sample in enumerate(samples):
+            error = _find_error(sample, broken)
+            if error is not None:
+                failures.note(sample, error)
+                samples[at] = load_substitute(sample, seed, options)
+                todo.append(at)
+    return images
+
+
+def _find_error(sample: Sample, broken: dict[Wanted, MimicitError]) -> MimicitError | None:
+    if not broken:
+        return None
+    images = (image for turn in sample.turns() for image in turn.images)
+    return next((broken[image] for image in images if image in broken), None)
