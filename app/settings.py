@@ -104,7 +104,8 @@ class Settings(BaseSettings):
     )
 
     max_batch_samples: Count = Field(
-        10_000, description="Samples of one batch or shard: finding that many takes 0.3 s, on one thread."
+        10_000,
+        description="Samples of one batch or shard: finding that many takes 0.3 s, on one thread.",
     )
     max_batch_bytes: int = Field(
         1 << 30,

@@ -1,6 +1,6 @@
 """Batches, shards and the plan: an epoch as pure functions of the request."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -47,7 +47,8 @@ def _get_epoch(
     return lambda group: Epoch(group, seed, epoch, batch_size, world_size, drop_last)
 
 
-AnyEpoch = Annotated[Callable[[Group | None], Epoch], Depends(_get_epoch)]
+EpochOf = Annotated[Callable[[Group | None], Epoch], Depends(_get_epoch)]
+AnswerOf = Callable[[Group | None], Awaitable[Response]]
 
 
 def create_router(settings: Settings) -> APIRouter:
@@ -105,11 +106,11 @@ def create_router(settings: Settings) -> APIRouter:
 
     AnyOptions = Annotated[Options, Depends(get_options)]
 
-    async def get_batch(
+    async def prepare_batch(
         service: CatalogService,
         request: Request,
         step: Step,
-        any_epoch: AnyEpoch,
+        epoch_of: EpochOf,
         options: AnyOptions,
         rank: Rank = 0,
         pixels: Annotated[
@@ -120,24 +121,20 @@ def create_router(settings: Settings) -> APIRouter:
             Format | None, Query(description="Else what `Accept` names first, else `arrow`.")
         ] = None,
         revision: Revision = None,
-    ) -> Response:
-        cache_control = check_revision(service, revision)
-        group = request.path_params.get("group")
-        epoch = any_epoch(None if group is None else Group(group))
-        if rank >= epoch.world_size:
-            raise InvalidRequestError(
-                f"rank {rank} is not one of world_size {epoch.world_size}: they begin at 0"
-            )
-        format = format or _accepted(request.headers.get("accept", ""))
-        if pixels:
-            if options.size is None:
-                raise InvalidRequestError("pixels=true needs size=, the side of the square")
-            if format is not Format.ARROW:
-                raise InvalidRequestError(f"there are no pixels in {format}; ask for format=arrow")
-            options = replace(options, pixels=True)
-        return await BatchResponse.open(
-            service.batches.open(epoch, step, rank, options, format), format, cache_control
-        )
+    ) -> AnswerOf:
+        async def answer(group: Group | None) -> Response:
+            cache_control = check_revision(service, revision)
+            epoch = epoch_of(group)
+            if rank >= epoch.world_size:
+                raise InvalidRequestError(
+                    f"rank {rank} is not one of world_size {epoch.world_size}: they begin at 0"
+                )
+            written = format or _accepted(request.headers.get("accept", ""))
+            how = _with_pixels(options, written) if pixels else options
+            opening = service.batches.open(epoch, step, rank, how, written)
+            return await BatchResponse.open(opening, written, cache_control)
+
+        return answer
 
     @router.get(
         "/batches/{step}",
@@ -145,8 +142,8 @@ def create_router(settings: Settings) -> APIRouter:
         response_class=Response,
         responses=_BATCH_RESPONSES,
     )
-    async def get_any_batch(response: Annotated[Response, Depends(get_batch)]) -> Response:
-        return response
+    async def get_batch(answer: Annotated[AnswerOf, Depends(prepare_batch)]) -> Response:
+        return await answer(None)
 
     @router.get(
         "/groups/{group}/batches/{step}",
@@ -155,9 +152,9 @@ def create_router(settings: Settings) -> APIRouter:
         responses=_BATCH_RESPONSES,
     )
     async def get_group_batch(
-        group: Group, response: Annotated[Response, Depends(get_batch)]
+        group: Group, answer: Annotated[AnswerOf, Depends(prepare_batch)]
     ) -> Response:
-        return response
+        return await answer(group)
 
     @router.get(
         "/groups/{group}/shards/{shard}.tar",
@@ -192,8 +189,8 @@ def create_router(settings: Settings) -> APIRouter:
         summary="How an epoch that mixes the groups falls into steps",
         dependencies=[Depends(pin_revision)],
     )
-    async def get_plan(service: CatalogService, any_epoch: AnyEpoch) -> schemas.Plan:
-        epoch = any_epoch(None)
+    async def get_plan(service: CatalogService, epoch_of: EpochOf) -> schemas.Plan:
+        epoch = epoch_of(None)
         return _describe(epoch, service.batches.groups.list_steps(epoch))
 
     @router.get(
@@ -202,12 +199,20 @@ def create_router(settings: Settings) -> APIRouter:
         dependencies=[Depends(pin_revision)],
     )
     async def get_group_plan(
-        service: CatalogService, group: Group, any_epoch: AnyEpoch
+        service: CatalogService, group: Group, epoch_of: EpochOf
     ) -> schemas.Plan:
-        epoch = any_epoch(group)
+        epoch = epoch_of(group)
         return _describe(epoch, service.batches.groups.list_steps(epoch))
 
     return router
+
+
+def _with_pixels(options: Options, format: Format) -> Options:
+    if options.size is None:
+        raise InvalidRequestError("pixels=true needs size=, the side of the square")
+    if format is not Format.ARROW:
+        raise InvalidRequestError(f"there are no pixels in {format}; ask for format=arrow")
+    return replace(options, pixels=True)
 
 
 def _accepted(accept: str) -> Format:
