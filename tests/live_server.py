@@ -26,6 +26,10 @@ class Answer:
     headers: dict[str, str]
     body: bytes
 
+    @property
+    def ok(self) -> bool:
+        return self.status == 200
+
     def json(self) -> Any:
         return json.loads(self.body)
 
