@@ -1,23 +1,23 @@
 """A worker's batches: threads that make them, and a bound on the memory they hold; no HTTP."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 from app.batches.answer import Answer
+from app.batches.arena import Arenas
 from app.batches.encoder import Piece
 from app.batches.formats import Format, create_encoder
 from app.batches.groups import Epoch, Groups, load_samples
 from app.batches.images import MakeImage, choose_image
 from app.batches.options import Options
-from app.batches.read import ReadImages
+from app.batches.read import Keep, ReadImages
 from app.batches.sample import Wanted
 from app.budget import Budget
 from app.catalog.catalog import Catalog
 from app.errors import MimicitError, TooLargeError
 from app.group import Group
-from app.images.stored import Form
 from app.parquet.reader import Stored
 from app.pool import Pool
 from app.settings import Settings
@@ -46,6 +46,8 @@ class Batcher:
         self._reads = reads
         self._resizes = resizes
         self._threads = Pool("batches", settings.batch_threads, settings.max_waiting)
+        # One being filled and one being sent, for each thread.
+        self._arenas = Arenas(2 * settings.batch_threads)
         self._memory = Budget(
             settings.batch_memory_bytes, settings.max_waiting, settings.batch_wait_seconds
         )
@@ -104,7 +106,7 @@ class Batcher:
         )
         answer = Answer(
             samples,
-            create_encoder(format, samples, options),
+            create_encoder(format, samples, options, self._arenas),
             self._read_with(make, is_heavy=options.size is not None),
             seed=epoch.seed,
             options=options,
@@ -115,39 +117,47 @@ class Batcher:
     def _read_with(self, make: MakeImage, *, is_heavy: bool) -> ReadImages:
         """Reads images on the thread it is called on, and what is not in memory on those for reads;
         what makes work for a processor, on those for resizing."""
-        now, patiently = partial(_try, make, wait=False), partial(_try, make, wait=True)
-        if is_heavy:
-            return partial(self._resizes.map, patiently)
-        return partial(self._read_warm_first, now, patiently)
 
-    def _read_warm_first(
-        self,
-        now: Callable[[Wanted], Any],
-        patiently: Callable[[Wanted], Any],
-        wanted: Sequence[Wanted],
-    ) -> list[Any]:
-        found: list[Any] = []
-        cold: list[int] = []
-        for at, image in enumerate(wanted):
-            try:
-                found.append(now(image))
-            except WouldBlockError:
-                found.append(None)
-                cold.append(at)
-        late = self._reads.map(patiently, [wanted[at] for at in cold])
-        for at, one in zip(cold, late, strict=True):
-            found[at] = one
-        return found
+        def read(image: Wanted) -> Any:
+            return _try(make, image, wait=True)
+
+        def read_heavy(wanted: Sequence[Wanted], keep: Keep) -> list[Any]:
+            return [_keep(keep, one) for one in self._resizes.map(read, wanted)]
+
+        def read_warm_first(wanted: Sequence[Wanted], keep: Keep) -> list[Any]:
+            found: list[Any] = [None] * len(wanted)
+            cold = []
+            for at, image in enumerate(wanted):
+                try:
+                    found[at] = _keep(keep, _try(make, image, wait=False))
+                except WouldBlockError:
+                    cold.append(at)
+            # By file and page and along each file: a disk reads on, and a page is decoded once.
+            cold.sort(key=lambda at: _where(wanted[at]))
+            late = self._reads.map(read, [wanted[at] for at in cold])
+            for at, one in zip(cold, late, strict=True):
+                found[at] = _keep(keep, one)
+            return found
+
+        return read_heavy if is_heavy else read_warm_first
+
+
+def _where(image: Wanted) -> tuple[int, int, int]:
+    return id(image.source), image.place.page, image.place.offset
 
 
 def _try(make: MakeImage, image: Wanted, *, wait: bool) -> Any:
     """The image as it is made, or the error."""
     try:
         stored = image.source.read(image.place, wait=wait)
-        return make(stored, Form(image.place.form))
+        return make(stored, image.place.form)
     except MimicitError as error:
         return error
 
 
-def _drop(stored: Stored, form: Form) -> None:
+def _keep(keep: Keep, made: Any) -> Any:
+    return made if isinstance(made, MimicitError) else keep(made)
+
+
+def _drop(stored: Stored, form: int) -> None:
     """Nothing of a value that could be read."""

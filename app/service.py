@@ -11,7 +11,7 @@ from app.catalog.instructions import Instruction, InstructionPage, InstructionTa
 from app.catalog.manifest import Manifest
 from app.errors import MimicitError, TooLargeError, UnknownImageError
 from app.images.resize import Resize, resize
-from app.images.stored import Form, decode
+from app.images.stored import decode
 from app.parquet.place import Place
 from app.pool import Pool
 from app.settings import Settings
@@ -117,9 +117,8 @@ class Service:
 
 
 def _read(source: ImageSource, place: Place, *, wait: bool) -> bytes:
-    form = Form(place.form)
-    stored = source.read(place, wait=wait) if form.is_readable else b""
-    return decode(stored, form)
+    stored = source.read(place, wait=wait) if place.is_readable else b""
+    return decode(stored, place.form)
 
 
 def _read_many(source: ImageSource, places: list[Place | None]) -> list[bytes | MimicitError]:

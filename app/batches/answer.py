@@ -37,7 +37,7 @@ class Answer:
         """Read every value, so that one that can not be read gives way, or fails the batch, before
         the first byte leaves; raises what `read_samples` does."""
         for part in self._parts:
-            read_samples(part, read, self._failures, self._seed, self._options)
+            read_samples(part, read, _drop, self._failures, self._seed, self._options)
 
     def count_substituted(self) -> int:
         """How many samples take the place of another, among those that were read."""
@@ -45,9 +45,11 @@ class Answer:
 
     def make(self) -> Iterator[list[Piece]]:
         """The pieces of the body, part by part; it raises what `read_samples` does."""
-        pieces = self._encoder.start()
+        pieces: list[Piece] = []
         for part in self._parts:
-            images = read_samples(part, self._read, self._failures, self._seed, self._options)
+            self._encoder.begin(part)
+            keep = self._encoder.keep
+            images = read_samples(part, self._read, keep, self._failures, self._seed, self._options)
             pieces += self._encoder.write(part, images)
             del images
             if part is not self._parts[-1]:
@@ -68,3 +70,7 @@ def _split(samples: list[Sample], part_bytes: int) -> tuple[list[list[Sample]], 
         taken += sample.size_bytes
         largest = max(largest, taken)
     return parts, largest
+
+
+def _drop(image: object) -> None:
+    """Nothing is kept of what is only checked."""

@@ -1,11 +1,11 @@
 """Samples as an Arrow stream: columns, a record batch for each part of the answer."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from app.batches.arena import Arenas, Extent
 from app.batches.encoder import Piece
 from app.batches.options import Options
 from app.batches.read import Images
@@ -22,7 +22,7 @@ class ArrowEncoder:
     """Writes the columns `dataset, id, instruction, answer, image_ids, images, rel_ins_ids,
     context, extra, substituted_for`; `images` is not there without images."""
 
-    def __init__(self, datasets: Iterable[str], options: Options) -> None:
+    def __init__(self, datasets: Iterable[str], options: Options, arenas: Arenas) -> None:
         self._datasets = list(dict.fromkeys(datasets))
         self._numbers = {name: number for number, name in enumerate(self._datasets)}
         self._image_type = _image_type(options) if options.images else None
@@ -45,12 +45,18 @@ class ArrowEncoder:
                 ("substituted_for", pa.string()),
             ]
         )
+        self._arenas = arenas
+        self._arena = arenas.open(1)
         self._sink = _Pieces()
         self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, "w"), self.schema)
 
-    def start(self) -> list[Piece]:
-        """Nothing: the schema goes before the first record batch."""
-        return []
+    def begin(self, samples: list[Sample]) -> None:
+        """Make room for the images; those made larger than they were may find none."""
+        self._arena = self._arenas.open(sum(sample.size_bytes for sample in samples))
+
+    def keep(self, image: bytes | memoryview) -> Extent | memoryview:
+        """Where the image is in the arena."""
+        return self._arena.put(image)
 
     def write(self, samples: list[Sample], images: Images) -> list[Piece]:
         """A record batch of the samples."""
@@ -88,7 +94,7 @@ class ArrowEncoder:
         ]
         if self._image_type is not None:
             found = [images[image] for turn in turns for image in turn.images]
-            values = _image_array(found, self._image_type)
+            values = _image_array(*self._arena.join(found), self._image_type)
             columns.append(_lists(values, [len(turn.images) for turn in turns]))
         return columns
 
@@ -112,15 +118,13 @@ def _image_type(options: Options) -> pa.DataType:
     return pa.binary()
 
 
-def _image_array(found: list[Any], of_type: pa.DataType) -> pa.Array:
-    """The images one behind the other: joined once here, and not copied again."""
-    values = pa.py_buffer(b"".join(found))
+def _image_array(values: pa.Buffer, lengths: list[int], of_type: pa.DataType) -> pa.Array:
     if isinstance(of_type, pa.FixedShapeTensorType):
         pixels = pa.Array.from_buffers(pa.uint8(), len(values), [None, values])
         storage = pa.FixedSizeListArray.from_arrays(pixels, type=of_type.storage_type)
         return pa.ExtensionArray.from_storage(of_type, storage)
-    offsets = pa.py_buffer(_offsets([len(one) for one in found]))
-    return pa.Array.from_buffers(of_type, len(found), [None, offsets, values])
+    offsets = pa.py_buffer(_offsets(lengths))
+    return pa.Array.from_buffers(of_type, len(lengths), [None, offsets, values])
 
 
 def _lists(values: pa.Array, counts: list[int]) -> pa.Array:

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from app.batches import arrow, ndjson, tar
+from app.batches.arena import Arenas
 from app.batches.encoder import Encoder
 from app.batches.options import Options
 from app.batches.sample import Sample
@@ -28,10 +29,12 @@ CONTENT_TYPES = {
 }
 
 
-def create_encoder(format: Format, samples: list[Sample], options: Options) -> Encoder:
+def create_encoder(
+    format: Format, samples: list[Sample], options: Options, arenas: Arenas
+) -> Encoder:
     """What writes those samples in that format."""
     if format is Format.TAR:
         return tar.TarEncoder()
     if format is Format.NDJSON:
         return ndjson.NdjsonEncoder()
-    return arrow.ArrowEncoder((sample.dataset.name for sample in samples), options)
+    return arrow.ArrowEncoder((sample.dataset.name for sample in samples), options, arenas)

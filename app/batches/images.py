@@ -11,7 +11,7 @@ from app.images.resize import Resize, resize
 from app.images.stored import Form, decode
 from app.parquet.reader import Stored
 
-MakeImage = Callable[[Stored, Form], Any]
+MakeImage = Callable[[Stored, int], Any]  # a stored value and its Form → the image
 
 
 def choose_image(options: Options, *, as_base64: bool, max_pixels: int) -> MakeImage:
@@ -23,8 +23,8 @@ def choose_image(options: Options, *, as_base64: bool, max_pixels: int) -> MakeI
         return _keep_base64 if as_base64 else decode
     side, fit = options.size, options.fit
     if options.pixels:
-        return lambda stored, form: read_pixels(
-            decode(stored, form), side, fit, max_pixels=max_pixels
+        return lambda stored, form: (
+            read_pixels(decode(stored, form), side, fit, max_pixels=max_pixels).data
         )
     how = Resize(side, side, fit)
     if as_base64:
@@ -34,6 +34,6 @@ def choose_image(options: Options, *, as_base64: bool, max_pixels: int) -> MakeI
     return lambda stored, form: resize(decode(stored, form), how, max_pixels=max_pixels)[0]
 
 
-def _keep_base64(stored: Stored, form: Form) -> Stored:
+def _keep_base64(stored: Stored, form: int) -> Stored:
     """The value as it is stored, where that is strict base64 already."""
     return stored if form == Form.BASE64 else pybase64.b64encode(decode(stored, form))

@@ -18,9 +18,12 @@ class NdjsonEncoder:
     Its images come as base64 text.
     """
 
-    def start(self) -> list[Piece]:
-        """Nothing."""
-        return []
+    def begin(self, samples: list[Sample]) -> None:
+        """Nothing to make ready."""
+
+    def keep(self, image: bytes | memoryview) -> bytes | memoryview:
+        """The image as it is."""
+        return image
 
     def write(self, samples: list[Sample], images: Images) -> list[Piece]:
         """A line a sample."""

@@ -1,7 +1,8 @@
 """The pictures of samples, read together; a sample that can not be read gives way to another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from app.batches.options import Options
@@ -9,7 +10,8 @@ from app.batches.sample import Sample, Wanted, load_substitute
 from app.errors import ImageUnreadableError, MimicitError, SourceChangedError
 
 Images = dict[Wanted, Any]  # image → what leaves of it, as the encoder takes it
-ReadImages = Callable[[Sequence[Wanted]], Sequence[Any | MimicitError]]
+Keep = Callable[[Any], Any]  # an image as it was made → what the encoder wants to have of it
+ReadImages = Callable[[Sequence[Wanted], Keep], Sequence[Any | MimicitError]]
 
 _UNREADABLE = (ImageUnreadableError, SourceChangedError)
 
@@ -39,25 +41,28 @@ class Failures:
 
 
 def read_samples(
-    samples: list[Sample], read: ReadImages, failures: Failures, seed: int, options: Options
+    samples: list[Sample],
+    read: ReadImages,
+    keep: Keep,
+    failures: Failures,
+    seed: int,
+    options: Options,
 ) -> Images:
     """The images of the samples; in the list, substitutes take the place of unreadable ones.
 
-    Every image is read once, those of a page together and in the order of the file. Raises
-    ImageUnreadableError and SourceChangedError if there are too many, and OverloadedError.
+    Every image is read once. Raises ImageUnreadableError and SourceChangedError if too many can not
+    be, and OverloadedError.
     """
     images: Images = {}
     broken: dict[Wanted, MimicitError] = {}
     todo = list(range(len(samples)))
     while todo:
-        wanted = {
-            image for at in todo for turn in samples[at].turns() for image in turn.images
-        } - images.keys()
-        ordered = sorted(
-            wanted - broken.keys(),
-            key=lambda image: (id(image.source), image.place.page, image.place.offset),
-        )
-        for image, found in zip(ordered, read(ordered), strict=True):
+        wanted = [
+            image
+            for image in _list_images([samples[at] for at in todo])
+            if image not in images and image not in broken
+        ]
+        for image, found in zip(wanted, read(wanted, keep), strict=True):
             if not isinstance(found, MimicitError):
                 images[image] = found
             elif isinstance(found, _UNREADABLE):
@@ -72,6 +77,13 @@ def read_samples(
                 samples[at] = load_substitute(sample, seed, options)
                 todo.append(at)
     return images
+
+
+def _list_images(samples: list[Sample]) -> Iterable[Wanted]:
+    """Each image once, in the order in which columns have them."""
+    own = (image for sample in samples for image in sample.turn.images)
+    before = (image for one in samples for turn in one.context for image in turn.images)
+    return dict.fromkeys(chain(own, before))
 
 
 def _find_error(sample: Sample, broken: dict[Wanted, MimicitError]) -> MimicitError | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,13 +10,11 @@ import pyarrow as pa
 from app.batches.options import Options
 from app.catalog.dataset import Dataset
 from app.catalog.image_source import ImageSource
-from app.catalog.instructions import TABLE, Instruction
-from app.images.stored import Form
+from app.catalog.instructions import TABLE
 from app.parquet.place import Place
 from app.sampling import order_rows
 
 _ID = TABLE.get_field_index("id")
-_TEXTS = [TABLE.get_field_index(name) for name in ("instruction", "answer", "extra")]
 _IMAGE_IDS = TABLE.get_field_index("image_ids")
 # What a turn takes beside its text and pictures: its objects here, its offsets in the answer.
 _TURN_BYTES = 1000
@@ -53,24 +50,21 @@ class Turn(NamedTuple):
 class Sample:
     """A drawn instruction and the context before it; `order` is its place in the dataset's order.
 
-    `substituted_for` is the id of the one that was drawn and can not be read.
+    `size_bytes` is what it takes in an answer, at the most, and `substituted_for` the id of the one
+    that was drawn and can not be read.
     """
 
     dataset: Dataset
     order: int
     turn: Turn
     context: list[Turn]
-    substituted_for: str | None = None
+    size_bytes: int
+    substituted_for: str | None
 
     def turns(self) -> Iterator[Turn]:
         """Its own turn, then the context in order."""
         yield self.turn
         yield from self.context
-
-    @property
-    def size_bytes(self) -> int:
-        """What it takes in an answer, at the most."""
-        return sum(turn.size_bytes for turn in self.turns())
 
 
 def load_sample(
@@ -81,18 +75,18 @@ def load_sample(
     substituted_for: str | None = None,
 ) -> Sample:
     """The sample of a usable row of the dataset."""
-    record = dataset.instructions.get_record(row)
-    turn = _load_turn(dataset, record, options)
+    turn = _load_turn(dataset, row, options)
+    if turn is None:
+        raise AssertionError(f"row {row} of {dataset.name} is not usable")
     context: list[Turn] = []
     if options.context:
-        for other in dataset.context_rows(Instruction(**record.to_pylist()[0])):
-            found = _load_turn(dataset, dataset.instructions.get_record(other), options)
+        for other in dataset.context_rows(dataset.instructions.get_row(row)):
+            found = _load_turn(dataset, other, options)
             # As an id that no instruction has: one whose picture is not there can not be shown.
             if found is not None:
                 context.append(found)
-    if turn is None:
-        raise AssertionError(f"row {row} of {dataset.name} is not usable")
-    return Sample(dataset, order, turn, context, substituted_for)
+    size_bytes = turn.size_bytes + sum(one.size_bytes for one in context)
+    return Sample(dataset, order, turn, context, size_bytes, substituted_for)
 
 
 def load_substitute(sample: Sample, seed: int, options: Options) -> Sample:
@@ -105,25 +99,21 @@ def load_substitute(sample: Sample, seed: int, options: Options) -> Sample:
     return load_sample(dataset, dataset.usable[usable], order, options, drawn)
 
 
-def _load_turn(dataset: Dataset, record: pa.RecordBatch, options: Options) -> Turn | None:
-    """The turn, or None if an image of it is not there or not readable."""
+def _load_turn(dataset: Dataset, row: int, options: Options) -> Turn | None:
+    """The turn of a row, or None if an image of it is not there or not readable."""
+    record = dataset.instructions.get_record(row)
     image_ids = _pick_frames(record.column(_IMAGE_IDS)[0].as_py(), options.frames)
-    size_bytes = _TURN_BYTES + sum(map(partial(_count_text, record), _TEXTS))
+    size_bytes = _TURN_BYTES + dataset.instructions.get_size(row)
     images = []
     source = dataset.images
     if source is not None and options.images:
         for key in image_ids:
             place = source.find_place(key)
-            if place is None or not Form(place.form).is_readable:
+            if place is None or not place.is_readable:
                 return None
             images.append(Wanted(source, place))
             size_bytes += place.length if options.pixel_bytes is None else options.pixel_bytes
     return Turn(record, image_ids, images, size_bytes)
-
-
-def _count_text(record: pa.RecordBatch, column: int) -> int:
-    text = record.column(column)[0]
-    return text.as_buffer().size if text.is_valid else 0
 
 
 def _pick_frames(image_ids: list[str], frames: int | None) -> list[str]:

@@ -35,9 +35,12 @@ class TarEncoder:
     def __init__(self) -> None:
         self._times: dict[str, int] = {}
 
-    def start(self) -> list[Piece]:
-        """Nothing."""
-        return []
+    def begin(self, samples: list[Sample]) -> None:
+        """Nothing to make ready."""
+
+    def keep(self, image: bytes) -> bytes:
+        """The image as it is."""
+        return image
 
     def write(self, samples: list[Sample], images: Images) -> list[Piece]:
         """The files of the samples."""

@@ -2,7 +2,7 @@
 
 usable.bin      rows of the instructions that can be drawn, in file order, as uint64
 problems.arrow  missing and unreadable images, dangling context ids, unknown ids of a train config
-table.arrow, starts.bin, ids.lmdb  {id: context ids} of the train config, if there is one
+table.arrow, starts.bin, sizes.bin, ids.lmdb  {id: context ids} of the train config, if there is one
 unit.json       DatasetFacts
 """
 

@@ -1,6 +1,6 @@
 """A dataset's instructions: streamed from JSON into a table, opened by workers.
 
-table.arrow, starts.bin, ids.lmdb  see app.catalog.table
+table.arrow, starts.bin, sizes.bin, ids.lmdb  see app.catalog.table
 problems.arrow                     records of the wrong shape, and ids that are there twice
 unit.json                          InstructionFacts
 """
@@ -262,6 +262,10 @@ class InstructionTable:
     def get_record(self, row: int) -> pa.RecordBatch:
         """The instruction in that row as a record batch of one row of `TABLE`, mapped."""
         return self._table.get_record(row)
+
+    def get_size(self, row: int) -> int:
+        """How many bytes the instruction takes as JSON."""
+        return self._table.get_size(row)
 
     def get_row(self, row: int) -> Instruction:
         """The instruction in that row."""

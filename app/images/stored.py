@@ -74,8 +74,8 @@ def classify(stored: bytes | memoryview, *, raw: bool, json_string: bool = False
         return Form.UNDECODABLE
 
 
-def decode(stored: bytes | memoryview, form: Form) -> bytes:
-    """The picture's bytes out of a value of that form.
+def decode(stored: bytes | memoryview, form: int) -> bytes:
+    """The picture's bytes out of a value of that `Form`, of which the number is enough.
 
     Raises ImageUnreadableError, which says why, if the form is a problem or the value is not of
     that form.
@@ -92,7 +92,7 @@ def decode(stored: bytes | memoryview, form: Form) -> bytes:
         return _decode_loose(bytes(stored))
     if form == Form.JSON_STRING:
         return _decode_loose(_unescape(bytes(stored)))
-    raise ImageUnreadableError(_WHY_UNREADABLE[form])
+    raise ImageUnreadableError(_WHY_UNREADABLE[Form(form)])
 
 
 def _unescape(escaped: bytes) -> bytes:

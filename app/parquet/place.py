@@ -14,6 +14,7 @@ PLACE_TYPE = np.dtype(
     [("offset", "<u8"), ("hash", "<u8"), ("page", "<u4"), ("length", "<u4"), ("form", "<u1")]
 )
 Places = NDArray[np.void]
+_FIRST_PROBLEM = int(Form.NULL)
 
 
 class Place(NamedTuple):
@@ -27,6 +28,11 @@ class Place(NamedTuple):
     page: int
     length: int
     form: int
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the value can be decoded."""
+        return self.form < _FIRST_PROBLEM
 
 
 def hash_stored(stored: bytes | bytearray | memoryview) -> int:

@@ -48,7 +48,7 @@ async def _answer(
     cache_control = check_revision(service, revision)
     etag = f'"{place.hash:016x}{_tag(how) if how else ""}"'
     headers = {"etag": etag, "cache-control": cache_control, "accept-ranges": "bytes"}
-    if is_known(request, etag) and Form(place.form).is_readable:
+    if is_known(request, etag) and place.is_readable:
         source.reader.check(place)
         return Response(status_code=304, headers=headers)
     if how is None:
