@@ -7,6 +7,9 @@ DATA ?=
 PORT ?=
 WORKERS ?=
 ARGS ?=
+# Of torch, to test the client with it: `make test TORCH=2.13.0`. It is large, so without one those
+# tests are skipped.
+TORCH ?=
 
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet $(ARGS)
@@ -24,7 +27,7 @@ serve: $(VENV)/.installed $(if $(DATA),,demo/data.yaml) ## serve DATA, or a demo
 	@exec $(BIN)/mimicit serve "$(or $(DATA),demo/data.yaml)" \
 		$(if $(PORT),--port "$(PORT)") $(if $(WORKERS),--workers "$(WORKERS)")
 
-test: check ## every check, and every test
+test: check $(if $(TORCH),$(VENV)/.installed-torch) ## every check, and every test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 unit: $(VENV)/.installed-dev ## the tests that take less than a minute together
@@ -45,8 +48,8 @@ bench: $(VENV)/.installed-bench ## measure against the goals and the peers
 lock: ## resolve the requirements files; ARGS=--upgrade for newer versions
 	@uv --version >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
 	$(LOCK) -o requirements.txt
-	$(LOCK) --extra dev -c requirements.txt -o requirements-dev.txt
-	$(LOCK) --extra dev --extra bench -c requirements-dev.txt -o requirements-bench.txt
+	$(LOCK) --extra dev --extra interop -c requirements.txt -o requirements-dev.txt
+	$(LOCK) --extra dev --extra interop --extra bench -c requirements-dev.txt -o requirements-bench.txt
 
 clean: ## delete the environment, the demo data set and what tools left
 	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -57,12 +60,17 @@ demo/data.yaml: | $(VENV)/.installed
 
 # A stamp is newer than what was installed, so nothing is installed twice.
 $(VENV)/.installed: requirements.txt pyproject.toml $(VENV)/pyvenv.cfg
-$(VENV)/.installed-dev: requirements-dev.txt pyproject.toml $(VENV)/pyvenv.cfg
-$(VENV)/.installed-bench: requirements-bench.txt pyproject.toml $(VENV)/pyvenv.cfg
+$(VENV)/.installed-dev: requirements-dev.txt pyproject.toml client/pyproject.toml $(VENV)/pyvenv.cfg
+$(VENV)/.installed-bench: requirements-bench.txt pyproject.toml client/pyproject.toml $(VENV)/pyvenv.cfg
 $(VENV)/.installed $(VENV)/.installed-dev $(VENV)/.installed-bench:
 	@echo "installing $< into $(VENV)"
 	@$(INSTALL) --require-hashes -r $<
-	@$(INSTALL) --editable .
+	@$(INSTALL) --editable . $(if $(findstring -,$(notdir $@)),--editable client)
+	@touch $@
+
+$(VENV)/.installed-torch: $(VENV)/.installed-dev
+	@echo "installing torch $(TORCH) into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==$(TORCH)" torchdata
 	@touch $@
 
 # The newest Python that really runs (a pyenv shim may not) and can make an environment. It is made

@@ -160,7 +160,13 @@ def required(*extras: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("file", "extras"), list(zip(REQUIREMENTS, [(), ("dev",), ("dev", "bench")], strict=True))
+    ("file", "extras"), list(
+        zip(
+            REQUIREMENTS,
+            [(), ("dev", "interop"), ("dev", "interop", "bench")],
+            strict=True,
+        )
+    ),
 )
 def test_every_dependency_is_pinned(file: str, extras: tuple[str, ...]) -> None:
     pins = {re.sub(r"[-_.]+", "-", name.lower()): pin for name, pin in pins_of(file).items()}
