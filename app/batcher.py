@@ -1,9 +1,10 @@
 """A worker's batches: threads that make them, and a bound on the memory they hold; no HTTP."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
 
 from app.batches.answer import Answer
 from app.batches.arena import Arenas
@@ -22,6 +23,8 @@ from app.parquet.reader import Stored
 from app.pool import Pool
 from app.settings import Settings
 from app.storage import WouldBlockError
+
+T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -46,6 +49,10 @@ class Batcher:
         self._reads = reads
         self._resizes = resizes
         self._threads = Pool("batches", settings.batch_threads, settings.max_waiting)
+        # Held by the one thread that makes a batch of what is in memory; the others wait for disks
+        # or resizing. Each value gives Python's lock up four times, and two threads at it take
+        # half as much processor time again as one after the other.
+        self._making = Lock()
         # One being filled and one being sent, for each thread.
         self._arenas = Arenas(2 * settings.batch_threads)
         self._memory = Budget(
@@ -66,16 +73,12 @@ class Batcher:
         Raises StepOutOfRangeError, TooLargeError and OverloadedError, and if too many samples can
         not be read ImageUnreadableError and SourceChangedError; with its later parts too.
         """
-        group, answer = await self._threads.run(
-            partial(self._find, epoch, step, rank, options, format)
-        )
+        group, answer = await self._run(partial(self._find, epoch, step, rank, options, format))
         async with self._memory.claim(2 * answer.part_bytes):
             if not answer.is_whole:
-                await self._threads.run(
-                    partial(answer.check, self._read_with(_drop, is_heavy=False))
-                )
+                await self._run(partial(answer.check, self._read_with(_drop, is_heavy=False)))
             parts = answer.make()
-            first = await self._threads.run(partial(next, parts))
+            first = await self._run(partial(next, parts))
             is_counted = answer.is_whole or options.size is None
             yield Batch(
                 group,
@@ -85,8 +88,26 @@ class Batcher:
             )
 
     async def _go_on(self, parts: Iterator[list[Piece]]) -> AsyncIterator[list[Piece]]:
-        while part := await self._threads.run(partial(next, parts, [])):
+        while part := await self._run(partial(next, parts, [])):
             yield part
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        def hold() -> T:
+            with self._making:
+                return call()
+
+        return await self._threads.run(hold)
+
+    def _wait_for(self, pool: Pool, call: Callable[[Wanted], Any], images: list[Wanted]) -> Any:
+        """What `call` returns for each image, on the pool's threads; others make batches
+        meanwhile."""
+        if not images:
+            return []
+        self._making.release()
+        try:
+            return pool.map(call, images)
+        finally:
+            self._making.acquire()
 
     def _find(
         self, epoch: Epoch, step: int, rank: int, options: Options, format: Format
@@ -121,10 +142,10 @@ class Batcher:
         def read(image: Wanted) -> Any:
             return _try(make, image, wait=True)
 
-        def read_heavy(wanted: Sequence[Wanted], keep: Keep) -> list[Any]:
-            return [_keep(keep, one) for one in self._resizes.map(read, wanted)]
+        def read_heavy(wanted: list[Wanted], keep: Keep) -> list[Any]:
+            return [_keep(keep, one) for one in self._wait_for(self._resizes, read, wanted)]
 
-        def read_warm_first(wanted: Sequence[Wanted], keep: Keep) -> list[Any]:
+        def read_warm_first(wanted: list[Wanted], keep: Keep) -> list[Any]:
             found: list[Any] = [None] * len(wanted)
             cold = []
             for at, image in enumerate(wanted):
@@ -134,7 +155,7 @@ class Batcher:
                     cold.append(at)
             # By file and page and along each file: a disk reads on, and a page is decoded once.
             cold.sort(key=lambda at: _where(wanted[at]))
-            late = self._reads.map(read, [wanted[at] for at in cold])
+            late = self._wait_for(self._reads, read, [wanted[at] for at in cold])
             for at, one in zip(cold, late, strict=True):
                 found[at] = _keep(keep, one)
             return found

@@ -1,5 +1,6 @@
 """The application, as a function of its settings and of the catalog's folder."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -58,6 +59,7 @@ def create_app(settings: Settings, folder: Path, manifest: Manifest | None = Non
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         service = Service(folder, settings, manifest)
+        gc.freeze()  # what is here stays: looking at it again takes 0.5 ms of every batch
         try:
             yield {"service": service}
         finally:

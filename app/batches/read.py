@@ -1,6 +1,6 @@
 """The pictures of samples, read together; a sample that can not be read gives way to another."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -11,7 +11,7 @@ from app.errors import ImageUnreadableError, MimicitError, SourceChangedError
 
 Images = dict[Wanted, Any]  # image → what leaves of it, as the encoder takes it
 Keep = Callable[[Any], Any]  # an image as it was made → what the encoder wants to have of it
-ReadImages = Callable[[Sequence[Wanted], Keep], Sequence[Any | MimicitError]]
+ReadImages = Callable[[list[Wanted], Keep], list[Any | MimicitError]]
 
 _UNREADABLE = (ImageUnreadableError, SourceChangedError)
 
