@@ -17,6 +17,7 @@ from app.batches.read import Keep, ReadImages
 from app.batches.sample import Wanted
 from app.budget import Budget
 from app.catalog.catalog import Catalog
+from app.catalog.image_source import ImageSource
 from app.errors import MimicitError, TooLargeError
 from app.group import Group
 from app.parquet.reader import Stored
@@ -140,7 +141,7 @@ class Batcher:
         what makes work for a processor, on those for resizing."""
 
         def read(image: Wanted) -> Any:
-            return _try(make, image, wait=True)
+            return _try(make, image, wait=True, is_checked=False)
 
         def read_heavy(wanted: list[Wanted], keep: Keep) -> list[Any]:
             return [_keep(keep, one) for one in self._wait_for(self._resizes, read, wanted)]
@@ -148,11 +149,18 @@ class Batcher:
         def read_warm_first(wanted: list[Wanted], keep: Keep) -> list[Any]:
             found: list[Any] = [None] * len(wanted)
             cold = []
+            # A file is checked for the first image of each page: 20 times and not 256.
+            checked: set[tuple[ImageSource, int]] = set()
             for at, image in enumerate(wanted):
+                page = (image.source, image.place.page)
                 try:
-                    found[at] = _keep(keep, _try(make, image, wait=False))
+                    made = _try(make, image, wait=False, is_checked=page in checked)
                 except WouldBlockError:
                     cold.append(at)
+                    continue
+                found[at] = _keep(keep, made)
+                if not isinstance(made, MimicitError):
+                    checked.add(page)
             # By file and page and along each file: a disk reads on, and a page is decoded once.
             cold.sort(key=lambda at: _where(wanted[at]))
             late = self._wait_for(self._reads, read, [wanted[at] for at in cold])
@@ -167,10 +175,10 @@ def _where(image: Wanted) -> tuple[int, int, int]:
     return id(image.source), image.place.page, image.place.offset
 
 
-def _try(make: MakeImage, image: Wanted, *, wait: bool) -> Any:
+def _try(make: MakeImage, image: Wanted, *, wait: bool, is_checked: bool) -> Any:
     """The image as it is made, or the error."""
     try:
-        stored = image.source.read(image.place, wait=wait)
+        stored = image.source.read(image.place, wait=wait, is_checked=is_checked)
         return make(stored, image.place.form)
     except MimicitError as error:
         return error

@@ -39,8 +39,9 @@ class Storage(Protocol):
         buffers: Sequence[bytearray | memoryview],
         *,
         wait: bool,
+        is_checked: bool = False,
     ) -> None:
-        """Fill `buffers` in order from `offset` on.
+        """Fill `buffers` in order from `offset` on; `is_checked` says that the file just was.
 
         Raises SourceChangedError if the file is not what the stamp says or ends too early, and
         WouldBlockError if `wait` is false and the bytes would have to be fetched.
@@ -126,9 +127,11 @@ class LocalStorage:
         buffers: Sequence[bytearray | memoryview],
         *,
         wait: bool,
+        is_checked: bool = False,
     ) -> None:
         try:
-            self.check(stamp)
+            if not is_checked:
+                self.check(stamp)
         except SourceChangedError:
             self._open.pop(stamp, None)  # else a replaced file keeps its disk space
             raise

@@ -259,9 +259,9 @@ class ImageSource:
             raise UnknownImageError(f"no image has the key {key[:200]!r}")
         return place
 
-    def read(self, place: Place, *, wait: bool) -> Stored:
+    def read(self, place: Place, *, wait: bool, is_checked: bool = False) -> Stored:
         """The stored bytes at a place, as `ValueReader.read`."""
-        return self.reader.read(place, wait=wait)
+        return self.reader.read(place, wait=wait, is_checked=is_checked)
 
     def list_keys(self, after: str, prefix: str, limit: int) -> list[tuple[str, Place]]:
         """At most `limit` keys that begin with `prefix` and come after `after`, in key order."""

@@ -1,6 +1,7 @@
 """Reads a value from its place: the hot path, some 20 µs for a picture of 75 KB."""
 
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 
 import numpy as np
@@ -13,6 +14,7 @@ from app.parquet.snappy import FRAGMENT_BYTES, LITERAL_TAG, decompress
 from app.storage import FileStamp, Storage, WouldBlockError
 
 Stored = bytes | memoryview
+Fill = Callable[[int, list[bytearray | memoryview]], None]  # offset in the file, what to fill
 ReadRow = Callable[[FileStamp, int], bytes]  # file and row number → the value's stored bytes
 
 _LITERAL_BYTES = len(LITERAL_TAG)
@@ -79,19 +81,20 @@ class ValueReader:
         """Raise SourceChangedError if the value's file is no longer what was indexed."""
         self._storage.check(self.get_page(place.page)[1])
 
-    def read(self, place: Place, *, wait: bool) -> Stored:
-        """The stored bytes of the value at `place`.
+    def read(self, place: Place, *, wait: bool, is_checked: bool = False) -> Stored:
+        """The stored bytes of the value at `place`; `is_checked` says that its file just was.
 
         Raises SourceChangedError if they are not the bytes that were indexed, and WouldBlockError
         if `wait` is false and reading them may block.
         """
         page, stamp = self.get_page(place.page)
+        fill = partial(self._storage.read_into, stamp, wait=wait, is_checked=is_checked)
         if page.layout == Layout.SNAPPY:
-            stored = self._read_snappy(page, stamp, place, wait)
+            stored = self._read_snappy(page, stamp, place, fill)
         elif page.layout == Layout.AS_IS:
-            stored = self._read_range(stamp, page.offset + place.offset, place.length, wait)
+            stored = _read_range(page.offset + place.offset, place.length, fill)
         elif page.layout == Layout.WHOLE:
-            decoded = self._decode_page(page, stamp, wait)
+            decoded = self._decode_page(page, stamp, fill, wait)
             stored = decoded[place.offset : place.offset + place.length]
         elif wait:
             self._storage.check(stamp)
@@ -105,12 +108,7 @@ class ValueReader:
             )
         return stored
 
-    def _read_range(self, stamp: FileStamp, offset: int, length: int, wait: bool) -> memoryview:
-        buffer = _new_buffer(length)
-        self._storage.read_into(stamp, offset, [buffer], wait=wait)
-        return buffer
-
-    def _read_snappy(self, page: Page, stamp: FileStamp, place: Place, wait: bool) -> memoryview:
+    def _read_snappy(self, page: Page, stamp: FileStamp, place: Place, fill: Fill) -> memoryview:
         offset, length = place.offset, place.length
         if not length:
             return memoryview(b"")
@@ -119,7 +117,7 @@ class ValueReader:
         seeks = self._seeks[first : last + 1].tolist()
         into = offset % FRAGMENT_BYTES
         if len(seeks) <= _MAX_SCATTERED and all(seek & 1 for seek in seeks):
-            return self._read_literals(stamp, seeks[0] >> 1, into, length, wait)
+            return _read_literals(seeks[0] >> 1, into, length, fill)
         start = seeks[0] >> 1
         end_of_page = page.offset + page.stored_bytes
         end = end_of_page
@@ -127,7 +125,7 @@ class ValueReader:
             end = self._seeks[last + 1] >> 1
         if not start <= end <= end_of_page:
             raise SourceChangedError(f"the catalog's seek points of {stamp.path} are damaged")
-        fragments = self._read_range(stamp, start, end - start, wait)
+        fragments = _read_range(start, end - start, fill)
         decoded_bytes = min(
             (last + 1 - first) * FRAGMENT_BYTES,
             page.length - (first - page.seek) * FRAGMENT_BYTES,
@@ -138,23 +136,7 @@ class ValueReader:
             raise SourceChangedError(f"{stamp.path} no longer decodes: {error}") from error
         return decoded[into : into + length]
 
-    def _read_literals(
-        self, stamp: FileStamp, start: int, into: int, length: int, wait: bool
-    ) -> memoryview:
-        """Bytes that did not compress lie in the file as they are, a tag before every 64 KiB:
-        the kernel scatters them around the tags, so nothing is copied or decompressed."""
-        stored = _new_buffer(length)
-        tag = bytearray(_LITERAL_BYTES)
-        done = min(FRAGMENT_BYTES - into, length)
-        buffers: list[bytearray | memoryview] = [stored[:done]]
-        while done < length:
-            count = min(FRAGMENT_BYTES, length - done)
-            buffers += (tag, stored[done : done + count])
-            done += count
-        self._storage.read_into(stamp, start + _LITERAL_BYTES + into, buffers, wait=wait)
-        return stored
-
-    def _decode_page(self, page: Page, stamp: FileStamp, wait: bool) -> memoryview:
+    def _decode_page(self, page: Page, stamp: FileStamp, fill: Fill, wait: bool) -> memoryview:
         decoded = self._cache.get(stamp, page.offset)
         if decoded is not None:
             self._storage.check(stamp)
@@ -164,13 +146,34 @@ class ValueReader:
         with self._decoding:
             decoded = self._cache.get(stamp, page.offset)
             if decoded is None:
-                data = self._read_range(stamp, page.offset, page.stored_bytes, wait)
+                data = _read_range(page.offset, page.stored_bytes, fill)
                 try:
                     decoded = decompress_page(page.codec, data, page.length)
                 except DamagedFileError as error:
                     raise SourceChangedError(f"{stamp.path} no longer decodes: {error}") from error
                 self._cache.add(stamp, page.offset, decoded)
         return decoded
+
+
+def _read_range(offset: int, length: int, fill: Fill) -> memoryview:
+    buffer = _new_buffer(length)
+    fill(offset, [buffer])
+    return buffer
+
+
+def _read_literals(start: int, into: int, length: int, fill: Fill) -> memoryview:
+    """Bytes that did not compress lie in the file as they are, a tag before every 64 KiB:
+    the kernel scatters them around the tags, so nothing is copied or decompressed."""
+    stored = _new_buffer(length)
+    tag = bytearray(_LITERAL_BYTES)
+    done = min(FRAGMENT_BYTES - into, length)
+    buffers: list[bytearray | memoryview] = [stored[:done]]
+    while done < length:
+        count = min(FRAGMENT_BYTES, length - done)
+        buffers += (tag, stored[done : done + count])
+        done += count
+    fill(start + _LITERAL_BYTES + into, buffers)
+    return stored
 
 
 def _new_buffer(length: int) -> memoryview:
