@@ -52,7 +52,7 @@ lock: ## resolve the requirements files; ARGS=--upgrade for newer versions
 	$(LOCK) --extra dev --extra interop --extra bench -c requirements-dev.txt -o requirements-bench.txt
 
 clean: ## delete the environment, the demo data set and what tools left
-	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo build client/build *.egg-info client/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 demo/data.yaml: | $(VENV)/.installed

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "config" / "server.yaml"
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "client" / "README.md"])
 # Their defaults are the machine's: its cores, and where its users' caches are.
 OF_THE_MACHINE = {"catalog_dir", "workers", "index_processes", "resize_threads"}
 CONSTANT = sorted(set(Settings.model_fields) - OF_THE_MACHINE)
@@ -180,7 +180,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_the_readme_links_to_every_page() -> None:
     linked = set(re.findall(r"\]\((docs/[^)]+)\)", read("README.md")))
-    assert linked == {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert linked == {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def list_examples() -> list[tuple[str, str]]:
 
 
 def test_the_readme_has_examples() -> None:
-    assert len(list_examples()) == 3
+    assert len(list_examples()) == 4
 
 
 @pytest.mark.parametrize(("command", "output"), list_examples())

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -16,6 +17,8 @@ from app.main import VERSION
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "app").rglob("*.py"))
+CLIENT = ROOT / "client"
+CLIENT_MODULES = sorted((CLIENT / "mimicit_client").glob("*.py"))
 REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-bench.txt"]
 
 # A noun imports only nouns of the layers before its own, and what is in its own package.
@@ -128,7 +131,18 @@ def test_only_settings_reads_the_environment() -> None:
     assert reading == {"app.settings"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_the_client_needs_nothing_of_the_service() -> None:
+    given = tomllib.loads((CLIENT / "pyproject.toml").read_text())["project"]
+    extras = [one for more in given["optional-dependencies"].values() for one in more]
+    own = {"mimicit_client", *sys.stdlib_module_names}
+    listed = {re.split("[<>=]", one)[0] for one in (*given["dependencies"], *extras)}
+    found = {name.split(".")[0] for path in CLIENT_MODULES for name in imports_of(path)}
+    assert len(CLIENT_MODULES) > 10
+    # Nothing imports numpy: torch hands its memory over as an array of it.
+    assert {"PIL" if name == "pillow" else name for name in listed} == found - own | {"numpy"}
+
+
+@pytest.mark.parametrize("path", [*MODULES, *CLIENT_MODULES], ids=name_of)
 def test_no_file_is_two_nouns(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MAX_LINES
 
@@ -160,7 +174,8 @@ def required(*extras: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("file", "extras"), list(
+    ("file", "extras"),
+    list(
         zip(
             REQUIREMENTS,
             [(), ("dev", "interop"), ("dev", "interop", "bench")],
@@ -201,7 +216,8 @@ def test_the_requirements_files_agree(file: str) -> None:
 def test_one_version_everywhere() -> None:
     changes = (ROOT / "CHANGELOG.md").read_text()
     released = re.findall(r"^## \[(\d[^\]]*)\]", changes, re.MULTILINE)
-    assert project()["version"] == VERSION == released[0]
+    client = tomllib.loads((CLIENT / "pyproject.toml").read_text())["project"]
+    assert project()["version"] == VERSION == released[0] == client["version"]
     assert f'org.opencontainers.image.version="{VERSION}"' in (ROOT / "Dockerfile").read_text()
     assert load_compose()["image"] == f"mimicit:{VERSION}"
 
