@@ -229,11 +229,15 @@ def test_pictures_come_in_the_size_that_is_asked_for(server: LiveServer) -> None
 
 
 def test_without_images_there_is_no_column(server: LiveServer) -> None:
-    table = batch(server, "/v1/groups/IMAGE_TEXT_IN_CONTEXT/batches/0?batch_size=3&images=none")
+    path = "/v1/groups/IMAGE_TEXT_IN_CONTEXT/batches/0?batch_size=3&images=none"
+    lines = [json.loads(line) for line in server.get(f"{path}&format=ndjson").body.splitlines()]
+    assert not any("images" in turn for line in lines for turn in (line, *line["context"]))
+    table = batch(server, path)
     assert "images" not in table.column_names
     row = next(row for row in table.to_pylist() if row["id"] == "C2")
     assert row["image_ids"] == ["P02", "P03"]
     assert "images" not in row["context"][0]
+    assert [turn["id"] for turn in row["context"]] == ["C1", "C0"]  # as with images
 
 
 @pytest.mark.parametrize("group", [None, "IMAGE_TEXT"])

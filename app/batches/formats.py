@@ -36,5 +36,5 @@ def create_encoder(
     if format is Format.TAR:
         return tar.TarEncoder()
     if format is Format.NDJSON:
-        return ndjson.NdjsonEncoder()
+        return ndjson.NdjsonEncoder(options)
     return arrow.ArrowEncoder((sample.dataset.name for sample in samples), options, arenas)

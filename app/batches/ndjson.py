@@ -5,9 +5,10 @@ from typing import Any
 import msgspec
 
 from app.batches.encoder import Piece
+from app.batches.options import Options
 from app.batches.read import Images
 from app.batches.record import describe_sample
-from app.batches.sample import Sample, Turn
+from app.batches.sample import Sample
 
 CONTENT_TYPE = "application/x-ndjson"
 
@@ -15,8 +16,11 @@ CONTENT_TYPE = "application/x-ndjson"
 class NdjsonEncoder:
     """Writes `{"dataset": …, "id": …, …, "images": [base64, …], "context": [{…, "images": …}]}`.
 
-    Its images come as base64 text.
+    Its images come as base64 text; without images there is no such field.
     """
+
+    def __init__(self, options: Options) -> None:
+        self._with_images = options.images
 
     def begin(self, samples: list[Sample]) -> None:
         """Nothing to make ready."""
@@ -33,12 +37,10 @@ class NdjsonEncoder:
         """Nothing."""
         return []
 
-    @staticmethod
-    def _describe(sample: Sample, images: Images) -> dict[str, Any]:
-        def texts(turn: Turn) -> list[str]:
-            return [str(images[image], "ascii") for image in turn.images]
-
-        described = describe_sample(sample) | {"images": texts(sample.turn)}
-        for turn, row in zip(sample.context, described["context"], strict=True):
-            row["images"] = texts(turn)
+    def _describe(self, sample: Sample, images: Images) -> dict[str, Any]:
+        described = describe_sample(sample)
+        if self._with_images:
+            rows = [described, *described["context"]]
+            for turn, row in zip(sample.turns(), rows, strict=True):
+                row["images"] = [str(images[image], "ascii") for image in turn.images]
         return described

@@ -106,13 +106,14 @@ def _load_turn(dataset: Dataset, row: int, options: Options) -> Turn | None:
     size_bytes = _TURN_BYTES + dataset.instructions.get_size(row)
     images = []
     source = dataset.images
-    if source is not None and options.images:
+    if source is not None:
         for key in image_ids:
             place = source.find_place(key)
             if place is None or not place.is_readable:
                 return None
-            images.append(Wanted(source, place))
-            size_bytes += place.length if options.pixel_bytes is None else options.pixel_bytes
+            if options.images:
+                images.append(Wanted(source, place))
+                size_bytes += place.length if options.pixel_bytes is None else options.pixel_bytes
     return Turn(record, image_ids, images, size_bytes)
 
 

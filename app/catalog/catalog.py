@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from app.catalog.dataset import Dataset
+from app.catalog.dataset import Dataset, open_contexts
 from app.catalog.duck import Database, ParquetRows
 from app.catalog.image_source import ImageSource
 from app.catalog.instructions import Instruction, InstructionTable
 from app.catalog.manifest import Manifest, load_manifest
+from app.catalog.table import Table
 from app.catalog.units import UnitStore
 from app.errors import (
     AmbiguousKeyError,
@@ -50,6 +51,7 @@ class Catalog:
         self._cache = PageCache(page_cache_bytes)
         self._instructions: dict[str, InstructionTable] = {}
         self._images: dict[str, ImageSource] = {}
+        self._contexts: dict[str, Table | None] = {}
         try:
             self.datasets = self._open_datasets(manifest)
         except FileNotFoundError as error:
@@ -59,8 +61,9 @@ class Catalog:
 
     def close(self) -> None:
         """Unmap everything."""
-        for dataset in self.datasets.values():
-            dataset.close()
+        for contexts in self._contexts.values():
+            if contexts is not None:
+                contexts.close()
         for instructions in self._instructions.values():
             instructions.close()
         for images in self._images.values():
@@ -129,8 +132,15 @@ class Catalog:
                 entry.task_description,
                 self._open_instructions(entry.instructions),
                 images,
+                self._open_contexts(entry.unit),
             )
         return datasets
+
+    def _open_contexts(self, unit: str) -> Table | None:
+        # Datasets that differ in num_samples only are one unit, and LMDB opens a file once.
+        if unit not in self._contexts:
+            self._contexts[unit] = open_contexts(self._store.path(unit))
+        return self._contexts[unit]
 
     def _open_instructions(self, unit: str) -> InstructionTable:
         if unit not in self._instructions:

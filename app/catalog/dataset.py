@@ -171,6 +171,11 @@ def _printable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
+def open_contexts(folder: Path) -> Table | None:
+    """The train config of a dataset's unit, or None if it has none."""
+    return Table(folder) if (folder / "table.arrow").exists() else None
+
+
 class Dataset:
     """A dataset, opened: its sources, which instructions can be drawn, and their context."""
 
@@ -183,6 +188,7 @@ class Dataset:
         task_description: str | None,
         instructions: InstructionTable,
         images: ImageSource | None,
+        contexts: Table | None,
     ) -> None:
         self.name = name
         self.group = group
@@ -192,12 +198,7 @@ class Dataset:
         self.images = images
         self.facts = msgspec.json.decode((folder / "unit.json").read_bytes(), type=DatasetFacts)
         self.usable = map_file(folder / "usable.bin").cast("Q")
-        self._contexts = Table(folder) if (folder / "table.arrow").exists() else None
-
-    def close(self) -> None:
-        """Unmap the train config."""
-        if self._contexts is not None:
-            self._contexts.close()
+        self._contexts = contexts
 
     @property
     def draws(self) -> int:
