@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import indexing, lookup, opening, serving
+from benchmarks import batch_memory, batches, indexing, lookup, opening, resizing, serving
 from benchmarks.data import Data
 from benchmarks.machine import describe
 from benchmarks.report import Result, show, to_markdown
@@ -21,8 +21,8 @@ _CAVEATS = (
     "run with the two sides taking turns, more than the times.",
     "Files are read into the page cache before they are measured; the machine drops it at times, "
     "and then a read waits for a disk. Where that can be seen, it is counted.",
-    "Pictures are random bytes, which compress as little as JPEG does; decoding pictures to pixels "
-    "is not part of any figure.",
+    "Pictures are random bytes, which compress as little as JPEG does, but where they are resized; "
+    "nowhere else is decoding them to pixels part of a figure.",
     "wrk sends the next request when it has the last answer, so its latencies are those of a "
     "server that is as busy as it can be, and do not show what waits in front of it.",
 )
@@ -35,6 +35,9 @@ class Name(StrEnum):
     INDEX = "index"
     HTTP = "http"
     OPEN = "open"
+    BATCHES = "batches"
+    RESIZING = "resizing"
+    MEMORY = "memory"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -66,6 +69,9 @@ def main(
             Name.INDEX: lambda: indexing.run(data, quick, large),
             Name.HTTP: lambda: serving.run(data, quick),
             Name.OPEN: lambda: opening.run(data, quick),
+            Name.BATCHES: lambda: batches.run(data, quick),
+            Name.RESIZING: lambda: resizing.run(data, quick),
+            Name.MEMORY: lambda: batch_memory.run(data, quick),
         }
         for chosen in names or list(Name):
             for result in runs[chosen]():

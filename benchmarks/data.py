@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import writers
+from benchmarks import copies, writers
 
 _STORED_BYTES = writers.PICTURE_BYTES // 3 * 4
 _MAX_ONE_PAGE_MB = 2_100  # a page's length is a signed number of 32 bits
@@ -63,6 +63,15 @@ class Data:
             f"{kind}-{size_mb}mb", writers.write_images, kind, count, is_compressible
         )
         return ImageSet(folder, count, is_compressible)
+
+    def samples(self, count: int, *, photographs: bool = False) -> ImageSet:
+        """As many pictures in pandas' file, each with an instruction."""
+        name = f"{'photographs' if photographs else 'samples'}-{count}"
+        return ImageSet(self._make(name, writers.write_samples, count, photographs), count, False)
+
+    def copy(self, kind: str, count: int) -> Path:
+        """The same random pictures and instructions as another reader or nginx wants them."""
+        return self._make(f"{kind}-{count}", copies.WRITERS[kind], count)
 
     def picture_files(self) -> Path:
         """A folder of the same pictures as files, each called by its key."""

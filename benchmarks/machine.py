@@ -12,7 +12,8 @@ import psutil
 
 _PACKAGES = (
     *("mimicit", "duckdb", "pyarrow", "pandas", "dask", "pylance"),
-    *("uvicorn", "uvloop", "httptools", "lmdb", "pybase64", "numpy"),
+    *("uvicorn", "uvloop", "httptools", "lmdb", "pybase64", "numpy", "pillow"),
+    *("mimicit-client", "httpx", "webdataset", "datasets"),
 )
 _PROGRAMS = (("nginx", "-v"), ("wrk", "-v"))
 

@@ -44,7 +44,7 @@ def run_measured(command: Sequence[str]) -> Run:
         own = total = 0
         try:
             while process.poll() is None and time.perf_counter() - start < _LONGEST_SECONDS:
-                now = {pid: memory for pid in _tree(process) if (memory := _memory(pid))}
+                now = {pid: memory for pid in _tree(process) if (memory := memory_of(pid))}
                 total = max(total, sum(memory["VmRSS"] for memory in now.values()))
                 own = max(own, *(memory["RssAnon"] for memory in now.values()), 0)
                 peaks |= {pid: memory["VmHWM"] for pid, memory in now.items()}
@@ -71,7 +71,7 @@ def _tree(process: psutil.Popen) -> list[int]:
         return []
 
 
-def _memory(pid: int) -> dict[str, int]:
+def memory_of(pid: int) -> dict[str, int]:
     """A process's resident memory in bytes, now and at most; empty if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -129,10 +129,29 @@ def get(url: str) -> bytes:
         return body
 
 
+def cpu_seconds(process: psutil.Popen) -> float:
+    """What a process and those it started have had of processors."""
+    found = 0.0
+    for pid in _tree(process):
+        with suppress(psutil.NoSuchProcess):
+            times = psutil.Process(pid).cpu_times()
+            found += times.user + times.system
+    return found
+
+
 def disk_bytes(process: psutil.Popen) -> int:
     """What a process and those it started have had read from disks: what was not in memory."""
+    return _disk_bytes(_tree(process))
+
+
+def own_disk_bytes() -> int:
+    """What this process has had read from disks."""
+    return _disk_bytes([os.getpid()])
+
+
+def _disk_bytes(pids: Sequence[int]) -> int:
     found = 0
-    for pid in _tree(process):
+    for pid in pids:
         with suppress(OSError):
             counters = Path(f"/proc/{pid}/io").read_text()
             found += int(re.findall(r"^read_bytes: (\d+)$", counters, re.MULTILINE)[0])

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pybase64
+from PIL import Image
+
+Record = dict[str, Any]
 
 DATASET = "set"
 PICTURE_BYTES = 75_000  # on the average: 50,000 to 100,000
 RECORD_BYTES = 650  # of an instruction
+PHOTOGRAPH_SIZE = (640, 480)
+REPEATED_SAMPLES = 20_000
 _DASK_PARTS = 10
 _BLOCK_BYTES = 24  # 32 characters of base64
 _WORDS = ("picture", "shows", "two", "people", "near", "red", "car", "under", "blue", "sky", "dog")
@@ -68,6 +74,18 @@ def write_images(folder: Path, kind: str, count: int, is_compressible: bool) -> 
     _write_yaml(folder, name)
 
 
+def write_samples(folder: Path, count: int, photographs: bool) -> None:
+    """A data set as pandas writes it, of random bytes or photographs, each with an instruction.
+
+    `repeated.yaml` draws each of them several times an epoch.
+    """
+    found = _photographs(count) if photographs else pictures(count, False)
+    _frame_of(found).to_parquet(folder / "images.parquet")
+    _write_records(folder, count, keys=[key_of(number) for number in range(count)])
+    _write_yaml(folder, "images.parquet")
+    _write_yaml(folder, "images.parquet", name="repeated.yaml", num_samples=REPEATED_SAMPLES)
+
+
 def write_many_keys(folder: Path, count: int) -> None:
     """A data set of that many images of six bytes, and as many instructions, up to a million."""
     texts = [pybase64.b64encode(b"%06x" % number).decode() for number in range(count)]
@@ -90,8 +108,28 @@ def write_files(folder: Path, count: int) -> None:
 
 
 def _frame(count: int, is_compressible: bool) -> pd.DataFrame:
-    values = [pybase64.b64encode(data).decode() for data in pictures(count, is_compressible)]
-    return pd.DataFrame({"base64": values}, index=[key_of(number) for number in range(count)])
+    return _frame_of(pictures(count, is_compressible))
+
+
+def _frame_of(found: Iterator[bytes]) -> pd.DataFrame:
+    values = [pybase64.b64encode(data).decode() for data in found]
+    return pd.DataFrame({"base64": values}, index=[key_of(n) for n in range(len(values))])
+
+
+def _photographs(count: int) -> Iterator[bytes]:
+    """JPEGs as cameras make them: large shapes, a gradient, and detail at every scale."""
+    random = np.random.default_rng(3)
+    size = PHOTOGRAPH_SIZE
+    for _ in range(count):
+        made = np.zeros((size[1], size[0], 3), np.float32)
+        made += np.linspace(60, 190, size[0], dtype=np.float32)[:, np.newaxis]
+        for cells, weight in ((4, 90.0), (16, 45.0), (64, 25.0), (320, 18.0)):
+            noise = random.integers(0, 256, (cells * 3 // 4, cells, 3), np.uint8)
+            drawn = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+            made += (np.asarray(drawn, np.float32) / 255 - 0.5) * weight
+        encoded = BytesIO()
+        Image.fromarray(made.clip(0, 255).astype(np.uint8)).save(encoded, "jpeg", quality=93)
+        yield encoded.getvalue()
 
 
 def _write_json(path: str, found: Iterator[bytes]) -> None:
@@ -102,27 +140,34 @@ def _write_json(path: str, found: Iterator[bytes]) -> None:
         file.write(b"}")
 
 
-def _write_records(folder: Path, count: int, answer_sentences: int = 4) -> None:
+def records(count: int, keys: list[str] | None, answer_sentences: int = 4) -> Iterator[Record]:
+    """An instruction for each number; of the keys given, or of those of tiny images."""
     random = np.random.default_rng(2)
     sentences = [" ".join(random.choice(_WORDS, 24)) for _ in range(1000)]
     chosen = random.integers(0, len(sentences), (count, 1 + answer_sentences)).tolist()
+    for number, some in enumerate(chosen):
+        first, *rest = [sentences[one] for one in some]
+        yield {
+            "instruction": f"{first}?",
+            "answer": ". ".join(rest),
+            "image_ids": [keys[number] if keys else small_key_of(number)],
+            "rel_ins_ids": [f"INS_{number ^ 1:08}"],
+        }
+
+
+def _write_records(
+    folder: Path, count: int, answer_sentences: int = 4, keys: list[str] | None = None
+) -> None:
     with (folder / "instructions.json").open("w") as file:
         file.write('{"meta": {"version": "0.0.1"}, "data": {')
-        for number, some in enumerate(chosen):
-            first, *rest = [sentences[one] for one in some]
-            record = {
-                "instruction": f"{first}?",
-                "answer": ". ".join(rest),
-                "image_ids": [small_key_of(number)],
-                "rel_ins_ids": [f"INS_{number ^ 1:08}"],
-            }
+        for number, record in enumerate(records(count, keys, answer_sentences)):
             comma = ",\n" if number else ""
             file.write(f'{comma}"INS_{number:08}": {json.dumps(record)}')
         file.write("}}")
 
 
-def _write_yaml(folder: Path, images: str | None) -> None:
+def _write_yaml(folder: Path, images: str | None, name: str = "data.yaml", **more: object) -> None:
     group = "IMAGE_TEXT" if images else "TEXT_ONLY"
     fields = {"mimicit_path": "instructions.json"} | ({"images_path": images} if images else {})
-    text = json.dumps({group: {DATASET: fields}})  # JSON is YAML
-    (folder / "data.yaml").write_text(text)
+    text = json.dumps({group: {DATASET: fields | more}})  # JSON is YAML
+    (folder / name).write_text(text)
