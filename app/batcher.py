@@ -10,7 +10,7 @@ from app.batches.answer import Answer
 from app.batches.arena import Arenas
 from app.batches.encoder import Piece
 from app.batches.formats import Format, create_encoder
-from app.batches.groups import Epoch, Groups, load_samples
+from app.batches.groups import Epoch, Groups, load_drawn
 from app.batches.images import MakeImage, choose_image
 from app.batches.options import Options
 from app.batches.read import Keep, ReadImages
@@ -120,7 +120,7 @@ class Batcher:
                 "one batch (setting max_batch_samples)"
             )
         drawn = self.groups.draw(epoch, step, rank)
-        samples, options = load_samples(drawn, options, settings.max_batch_bytes)
+        samples, options = load_drawn(drawn, options, settings.max_batch_bytes)
         make = choose_image(
             options,
             as_base64=format is Format.NDJSON,

@@ -206,6 +206,18 @@ def test_a_large_answer_is_never_held_whole(tmp_path: Path) -> None:
         assert peak - before < 64 << 20
 
 
+def test_a_batch_over_the_limit_is_refused_before_a_picture_is_read(tmp_path: Path) -> None:
+    with serve(large_pack(tmp_path), max_batch_bytes=3_000_000) as server:
+        assert server.get("/v1/batches/0?batch_size=2").ok
+        for path in ("/v1/batches/0?batch_size=3", "/v1/groups/IMAGE_TEXT/shards/0.tar?samples=3"):
+            refused = server.get(path)
+            assert (refused.status, refused.code) == (413, "too_large")
+            assert "3,000,000 bytes" in refused.json()["detail"]
+            assert "max_batch_bytes" in refused.json()["detail"]
+        assert server.get("/v1/batches/0?batch_size=400&images=none").ok
+        assert server.get("/v1/batches/0?batch_size=500&frames=1000&size=9").code == "too_large"
+
+
 def find_worker(server: LiveServer) -> psutil.Process:
     """The one worker: the child that listens, or the server itself if it has none."""
     children = psutil.Process(server.process.pid).children(recursive=True)

@@ -9,8 +9,9 @@ from app.batches.arena import Arenas, Extent
 from app.batches.encoder import Piece
 from app.batches.options import Options
 from app.batches.read import Images
+from app.batches.record import list_context, list_own, take_records
 from app.batches.sample import Sample, Turn
-from app.catalog.instructions import TABLE
+from app.catalog.dataset import Dataset
 from app.images.pixels import CHANNELS
 
 CONTENT_TYPE = "application/vnd.apache.arrow.stream"
@@ -60,13 +61,12 @@ class ArrowEncoder:
 
     def write(self, samples: list[Sample], images: Images) -> list[Piece]:
         """A record batch of the samples."""
-        turns = [sample.turn for sample in samples]
-        context = [turn for sample in samples for turn in sample.context]
-        records = _join_records(turns)
+        own, context = list_own(samples), list_context(samples)
+        records = take_records(own)
         numbers = [self._numbers[sample.dataset.name] for sample in samples]
         columns = [
             pa.DictionaryArray.from_arrays(pa.array(numbers, pa.int32()), self._datasets),
-            *self._turn_columns(turns, records, images),
+            *self._turn_columns(own, records, images),
             records.column("rel_ins_ids"),
             self._context_column(samples, context, images),
             records.column("extra"),
@@ -84,32 +84,26 @@ class ArrowEncoder:
         return [] if self._image_type is None else [("images", pa.list_(self._image_type))]
 
     def _turn_columns(
-        self, turns: list[Turn], records: pa.RecordBatch, images: Images
+        self, turns: list[tuple[Dataset, Turn]], records: pa.RecordBatch, images: Images
     ) -> list[pa.Array]:
         columns = [
             records.column("id"),
             records.column("instruction"),
             records.column("answer"),
-            pa.array([turn.image_ids for turn in turns], _TEXTS),
+            pa.array([turn.image_ids for _, turn in turns], _TEXTS),
         ]
         if self._image_type is not None:
-            found = [images[image] for turn in turns for image in turn.images]
+            found = [images[image] for _, turn in turns for image in turn.images]
             values = _image_array(*self._arena.join(found), self._image_type)
-            columns.append(_lists(values, [len(turn.images) for turn in turns]))
+            columns.append(_lists(values, [len(turn.images) for _, turn in turns]))
         return columns
 
     def _context_column(
-        self, samples: list[Sample], context: list[Turn], images: Images
+        self, samples: list[Sample], context: list[tuple[Dataset, Turn]], images: Images
     ) -> pa.Array:
-        columns = self._turn_columns(context, _join_records(context), images)
+        columns = self._turn_columns(context, take_records(context), images)
         values = pa.StructArray.from_arrays(columns, fields=list(self._turn_type))
         return _lists(values, [len(sample.context) for sample in samples])
-
-
-def _join_records(turns: list[Turn]) -> pa.RecordBatch:
-    if not turns:
-        return pa.RecordBatch.from_pylist([], schema=TABLE)
-    return pa.concat_batches([turn.record for turn in turns])
 
 
 def _image_type(options: Options) -> pa.DataType:

@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
+
 from app.batches.options import Options
-from app.batches.sample import Sample, load_sample
+from app.batches.sample import Sample, load_samples
 from app.catalog.dataset import Dataset
 from app.errors import StepOutOfRangeError, TooLargeError
 from app.group import Group
@@ -84,24 +86,33 @@ class Groups:
         return Drawn(group, datasets, draws)
 
 
-def load_samples(drawn: Drawn, options: Options, max_bytes: int) -> tuple[list[Sample], Options]:
+def load_drawn(drawn: Drawn, options: Options, max_bytes: int) -> tuple[list[Sample], Options]:
     """The drawn samples, and the options with what the group decides.
 
     Raises TooLargeError if they take over `max_bytes`, before a picture is read.
     """
     if options.context is None:
         options = replace(options, context=drawn.group == Group.IMAGE_TEXT_IN_CONTEXT)
-    samples = []
+    samples: dict[int, Sample] = {}
     taken = 0
-    columns = (column.tolist() for column in drawn.draws)
-    for number, order, row in zip(*columns, strict=True):
+    for number in np.unique(drawn.draws.dataset).tolist():
         dataset = drawn.datasets[number]
-        samples.append(load_sample(dataset, dataset.usable[row], order, options))
-        taken += samples[-1].size_bytes
-        if taken > max_bytes:
-            raise TooLargeError(
-                f"after {len(samples)} of {len(drawn.draws.row)} samples the batch takes more than "
-                f"the {max_bytes:,} bytes of one answer (setting max_batch_bytes); ask for fewer "
-                "samples, for smaller pictures, or for fewer frames"
-            )
-    return samples, options
+        places = np.flatnonzero(drawn.draws.dataset == number)
+        rows = [dataset.usable[row] for row in drawn.draws.row[places].tolist()]
+        orders = drawn.draws.order[places].tolist()
+        # Of their texts alone first: these are read for all of them at once.
+        _check_size(taken + sum(map(dataset.instructions.get_size, rows)), max_bytes)
+        found = load_samples(dataset, rows, orders, options)
+        for place, sample in zip(places.tolist(), found, strict=True):
+            samples[place] = sample
+            taken += sample.size_bytes
+            _check_size(taken, max_bytes)
+    return [samples[place] for place in range(len(samples))], options
+
+
+def _check_size(size_bytes: int, max_bytes: int) -> None:
+    if size_bytes > max_bytes:
+        raise TooLargeError(
+            f"the batch takes more than the {max_bytes:,} bytes of one answer (setting "
+            "max_batch_bytes); ask for fewer samples, for smaller pictures, or for fewer frames"
+        )

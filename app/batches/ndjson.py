@@ -1,13 +1,11 @@
 """Samples as JSON, one a line, their pictures as base64."""
 
-from typing import Any
-
 import msgspec
 
 from app.batches.encoder import Piece
 from app.batches.options import Options
 from app.batches.read import Images
-from app.batches.record import describe_sample
+from app.batches.record import describe_samples
 from app.batches.sample import Sample
 
 CONTENT_TYPE = "application/x-ndjson"
@@ -31,16 +29,15 @@ class NdjsonEncoder:
 
     def write(self, samples: list[Sample], images: Images) -> list[Piece]:
         """A line a sample."""
-        return [msgspec.json.encode(self._describe(one, images)) + b"\n" for one in samples]
+        lines: list[Piece] = []
+        for sample, described in zip(samples, describe_samples(samples), strict=True):
+            if self._with_images:
+                rows = [described, *described["context"]]
+                for turn, row in zip(sample.turns(), rows, strict=True):
+                    row["images"] = [str(images[image], "ascii") for image in turn.images]
+            lines.append(msgspec.json.encode(described) + b"\n")
+        return lines
 
     def end(self) -> list[Piece]:
         """Nothing."""
         return []
-
-    def _describe(self, sample: Sample, images: Images) -> dict[str, Any]:
-        described = describe_sample(sample)
-        if self._with_images:
-            rows = [described, *described["context"]]
-            for turn, row in zip(sample.turns(), rows, strict=True):
-                row["images"] = [str(images[image], "ascii") for image in turn.images]
-        return described

@@ -30,7 +30,7 @@ class Failures:
     def note(self, sample: Sample, error: MimicitError) -> None:
         """Count it; raises an error of the same kind once there are too many."""
         self.count += 1
-        what = f"sample {sample.turn.id[:200]!r} of {sample.dataset.name} can not be read: {error}"
+        what = f"sample {sample.id[:200]!r} of {sample.dataset.name} can not be read: {error}"
         if not self.substitute:
             raise type(error)(f"{what} (with on_error=substitute another one takes its place)")
         if self.count > max(1, self.samples // 10):

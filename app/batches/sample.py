@@ -1,21 +1,17 @@
 """Samples: drawn instructions with the places of their images, before any picture is read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from app.batches.options import Options
 from app.catalog.dataset import Dataset
 from app.catalog.image_source import ImageSource
-from app.catalog.instructions import TABLE
 from app.parquet.place import Place
 from app.sampling import order_rows
 
-_ID = TABLE.get_field_index("id")
-_IMAGE_IDS = TABLE.get_field_index("image_ids")
 # What a turn takes beside its text and pictures: its objects here, its offsets in the answer.
 _TURN_BYTES = 1000
 
@@ -28,22 +24,16 @@ class Wanted(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """An instruction as it is handed out.
+    """An instruction as it is handed out, by its row in the dataset's table.
 
-    `record` is its row of the instruction table, mapped; `images` are those of `image_ids`, in
-    order, or none. `size_bytes` is what it takes in an answer, at the most.
+    `images` are those of `image_ids`, in order, or none. `size_bytes` is what it takes in an
+    answer, at the most.
     """
 
-    record: pa.RecordBatch
+    row: int
     image_ids: list[str]
     images: list[Wanted]
     size_bytes: int
-
-    @property
-    def id(self) -> str:
-        """The instruction's id."""
-        found: str = self.record.column(_ID)[0].as_py()
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +51,36 @@ class Sample:
     size_bytes: int
     substituted_for: str | None
 
+    @property
+    def id(self) -> str:
+        """The instruction's id, which is read for it."""
+        return self.dataset.instructions.get_row(self.turn.row).id
+
     def turns(self) -> Iterator[Turn]:
         """Its own turn, then the context in order."""
         yield self.turn
         yield from self.context
 
 
-def load_sample(
+def load_samples(
     dataset: Dataset,
-    row: int,
-    order: int,
+    rows: Sequence[int],
+    orders: Sequence[int],
     options: Options,
     substituted_for: str | None = None,
-) -> Sample:
-    """The sample of a usable row of the dataset."""
-    turn = _load_turn(dataset, row, options)
-    if turn is None:
-        raise AssertionError(f"row {row} of {dataset.name} is not usable")
-    context: list[Turn] = []
-    if options.context:
-        for other in dataset.context_rows(dataset.instructions.get_row(row)):
-            found = _load_turn(dataset, other, options)
+) -> Iterator[Sample]:
+    """The samples of usable rows of the dataset, which are at those places of its order."""
+    turns = _load_turns(dataset, rows, options)
+    for row, order, turn in zip(rows, orders, turns, strict=True):
+        if turn is None:
+            raise AssertionError(f"row {row} of {dataset.name} is not usable")
+        context: list[Turn] = []
+        if options.context:
+            before = dataset.context_rows(dataset.instructions.get_row(row))
             # As an id that no instruction has: one whose picture is not there can not be shown.
-            if found is not None:
-                context.append(found)
-    size_bytes = turn.size_bytes + sum(one.size_bytes for one in context)
-    return Sample(dataset, order, turn, context, size_bytes, substituted_for)
+            context = [one for one in _load_turns(dataset, before, options) if one is not None]
+        size_bytes = turn.size_bytes + sum(one.size_bytes for one in context)
+        yield Sample(dataset, order, turn, context, size_bytes, substituted_for)
 
 
 def load_substitute(sample: Sample, seed: int, options: Options) -> Sample:
@@ -95,14 +89,21 @@ def load_substitute(sample: Sample, seed: int, options: Options) -> Sample:
     order = (sample.order + 1) % dataset.facts.usable
     orders = np.array([order], np.uint64)
     usable = int(order_rows(dataset.name, dataset.facts.usable, seed, orders)[0])
-    drawn = sample.substituted_for or sample.turn.id
-    return load_sample(dataset, dataset.usable[usable], order, options, drawn)
+    drawn = sample.substituted_for or sample.id
+    (found,) = load_samples(dataset, [dataset.usable[usable]], [order], options, drawn)
+    return found
 
 
-def _load_turn(dataset: Dataset, row: int, options: Options) -> Turn | None:
-    """The turn of a row, or None if an image of it is not there or not readable."""
-    record = dataset.instructions.get_record(row)
-    image_ids = _pick_frames(record.column(_IMAGE_IDS)[0].as_py(), options.frames)
+def _load_turns(dataset: Dataset, rows: Sequence[int], options: Options) -> Iterator[Turn | None]:
+    """The turns of the rows; None for one with an image that is not there or not readable."""
+    if not rows:
+        return
+    taken = dataset.instructions.take(rows, ["image_ids"])
+    for row, ids in zip(rows, taken.column(0).to_pylist(), strict=True):
+        yield _find_images(dataset, row, _pick_frames(ids, options.frames), options)
+
+
+def _find_images(dataset: Dataset, row: int, image_ids: list[str], options: Options) -> Turn | None:
     size_bytes = _TURN_BYTES + dataset.instructions.get_size(row)
     images = []
     source = dataset.images
@@ -114,7 +115,7 @@ def _load_turn(dataset: Dataset, row: int, options: Options) -> Turn | None:
             if options.images:
                 images.append(Wanted(source, place))
                 size_bytes += place.length if options.pixel_bytes is None else options.pixel_bytes
-    return Turn(record, image_ids, images, size_bytes)
+    return Turn(row, image_ids, images, size_bytes)
 
 
 def _pick_frames(image_ids: list[str], frames: int | None) -> list[str]:

@@ -10,7 +10,7 @@ import msgspec
 
 from app.batches.encoder import Piece
 from app.batches.read import Images
-from app.batches.record import describe_sample
+from app.batches.record import describe_samples
 from app.batches.sample import Sample
 from app.images.sniff import content_type
 
@@ -45,9 +45,9 @@ class TarEncoder:
     def write(self, samples: list[Sample], images: Images) -> list[Piece]:
         """The files of the samples."""
         pieces: list[Piece] = []
-        for sample in samples:
-            name = self._name(sample)
-            _add(pieces, f"{name}.json", msgspec.json.encode(describe_sample(sample)))
+        for sample, described in zip(samples, describe_samples(samples), strict=True):
+            name = self._name(described["id"])
+            _add(pieces, f"{name}.json", msgspec.json.encode(described))
             for number, turn in enumerate(sample.turns()):
                 prefix = name if number == 0 else f"{name}.context{number - 1}"
                 for at, image in enumerate(turn.images):
@@ -60,10 +60,10 @@ class TarEncoder:
         """The two empty blocks at a tar's end."""
         return [NUL * 2 * BLOCKSIZE]
 
-    def _name(self, sample: Sample) -> str:
+    def _name(self, id: str) -> str:
         """The id, percent-encoded where it has to be; with its count behind it where the tar has
         that name already, since two samples of one name side by side would be read as one."""
-        name = _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", sample.turn.id)
+        name = _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", id)
         times = self._times[name] = self._times.get(name, 0) + 1
         return name if times == 1 else f"{name}~{times}"
 

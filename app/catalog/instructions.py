@@ -7,7 +7,7 @@ unit.json                          InstructionFacts
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -259,9 +259,9 @@ class InstructionTable:
         """The row of the instruction of that id, or None."""
         return self._table.find_row(id)
 
-    def get_record(self, row: int) -> pa.RecordBatch:
-        """The instruction in that row as a record batch of one row of `TABLE`, mapped."""
-        return self._table.get_record(row)
+    def take(self, rows: Sequence[int], columns: list[str]) -> pa.RecordBatch:
+        """Those columns of `TABLE` for those rows, of which there is at least one, in order."""
+        return self._table.take(rows, columns)
 
     def get_size(self, row: int) -> int:
         """How many bytes the instruction takes as JSON."""

@@ -10,8 +10,9 @@ import mmap
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +164,22 @@ class Table:
             return None
         return None if found is None else int(_ROW.unpack(found)[0])
 
-    def get_record(self, row: int) -> pa.RecordBatch:
-        """The row of that number as a record batch of one row, mapped: nothing of it is copied."""
-        number = bisect_right(self._starts, row) - 1
-        return self._get_batch(number).slice(row - self._starts[number], 1)
+    def take(self, rows: Sequence[int], columns: list[str]) -> pa.RecordBatch:
+        """Those columns of the rows of those numbers, of which there is one at the least, in their
+        order."""
+        order = sorted(range(len(rows)), key=rows.__getitem__)
+        found = []
+        for number, group in groupby(order, lambda at: bisect_right(self._starts, rows[at]) - 1):
+            batch, first = self._get_batch(number).select(columns), self._starts[number]
+            places = [rows[at] - first for at in group]
+            # A slice takes 1 µs and a take 25: of a large table most batches give one row.
+            found.append(
+                batch.slice(places[0], 1)
+                if len(places) == 1
+                else batch.take(pa.array(places, pa.int64()))
+            )
+        back = pa.array(sorted(range(len(order)), key=order.__getitem__), pa.int64())
+        return pa.concat_batches(found).take(back)
 
     def get_size(self, row: int) -> int:
         """How many bytes the row takes as JSON."""
@@ -174,8 +187,7 @@ class Table:
 
     def get_row(self, row: int) -> dict[str, Any]:
         """The row of that number."""
-        found: dict[str, Any] = self.get_record(row).to_pylist()[0]
-        return found
+        return self.list_rows(row, 1, 0)[0]
 
     def list_rows(self, first: int, limit: int, max_bytes: int) -> list[dict[str, Any]]:
         """At most `limit` rows from row `first` on, in file order; fewer, but one at the least,
