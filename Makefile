@@ -27,7 +27,7 @@ serve: $(VENV)/.installed $(if $(DATA),,demo/data.yaml) ## serve DATA, or a demo
 	@exec $(BIN)/mimicit serve "$(or $(DATA),demo/data.yaml)" \
 		$(if $(PORT),--port "$(PORT)") $(if $(WORKERS),--workers "$(WORKERS)")
 
-test: check $(if $(TORCH),$(VENV)/.installed-torch) ## every check, and every test
+test: check $(if $(TORCH),$(VENV)/.installed-torch-$(TORCH)) ## every check, and every test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 unit: $(VENV)/.installed-dev ## the tests that take less than a minute together
@@ -68,9 +68,10 @@ $(VENV)/.installed $(VENV)/.installed-dev $(VENV)/.installed-bench:
 	@$(INSTALL) --editable . $(if $(findstring -,$(notdir $@)),--editable client)
 	@touch $@
 
-$(VENV)/.installed-torch: $(VENV)/.installed-dev
-	@echo "installing torch $(TORCH) into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==$(TORCH)" torchdata
+$(VENV)/.installed-torch-%: $(VENV)/.installed-dev
+	@echo "installing torch $* into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==$*" torchdata
+	@rm -f $(VENV)/.installed-torch-*
 	@touch $@
 
 # The newest Python that really runs (a pyenv shim may not) and can make an environment. It is made

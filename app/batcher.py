@@ -1,7 +1,8 @@
 """A worker's batches: threads that make them, and a bound on the memory they hold; no HTTP."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
@@ -26,6 +27,10 @@ from app.settings import Settings
 from app.storage import WouldBlockError
 
 T = TypeVar("T")
+
+
+class GoneError(Exception):
+    """Nobody waits for the batch any more."""
 
 
 class Batch(NamedTuple):
@@ -54,10 +59,14 @@ class Batcher:
         # or resizing. Each value gives Python's lock up four times, and two threads at it take
         # half as much processor time again as one after the other.
         self._making = Lock()
-        # One being filled and one being sent, for each thread.
-        self._arenas = Arenas(2 * settings.batch_threads)
+        # One being filled and one being sent, for each thread; a power of two of memory.
+        largest_bytes = 1 << settings.batch_part_bytes.bit_length()
+        self._arenas = Arenas(2 * settings.batch_threads, largest_bytes)
+        # Few wait for memory: they have found their samples, up to 26 MB of them.
         self._memory = Budget(
-            settings.batch_memory_bytes, settings.max_waiting, settings.batch_wait_seconds
+            settings.batch_memory_bytes,
+            max(1, settings.max_waiting // 16),
+            settings.batch_wait_seconds,
         )
 
     def close(self) -> None:
@@ -66,20 +75,34 @@ class Batcher:
 
     @asynccontextmanager
     async def open(
-        self, epoch: Epoch, step: int, rank: int, options: Options, format: Format
+        self,
+        epoch: Epoch,
+        step: int,
+        rank: int,
+        options: Options,
+        format: Format,
+        is_gone: Callable[[], Awaitable[bool]],
     ) -> AsyncIterator[Batch]:
         """The rank's batch at the step; while it is open it holds memory for two parts, the one
         being made and the one being sent.
 
-        Raises StepOutOfRangeError, TooLargeError and OverloadedError, and if too many samples can
-        not be read ImageUnreadableError and SourceChangedError; with its later parts too.
+        `is_gone` is asked before each piece of work whether anybody still wants it: if not,
+        GoneError is raised. Raises StepOutOfRangeError, TooLargeError and OverloadedError, and if
+        too many samples can not be read ImageUnreadableError and SourceChangedError; with its later
+        parts too.
         """
-        group, answer = await self._run(partial(self._find, epoch, step, rank, options, format))
-        async with self._memory.claim(2 * answer.part_bytes):
+
+        async def run(call: Callable[[], T]) -> T:
+            if await is_gone():
+                raise GoneError
+            return await self._run(call)
+
+        group, answer = await run(partial(self._find, epoch, step, rank, options, format))
+        async with self._memory.claim(format.held_parts * answer.part_bytes):
             if not answer.is_whole:
-                await self._run(partial(answer.check, self._read_with(_drop, is_heavy=False)))
+                await run(partial(answer.check, self._read_with(_drop, is_heavy=False)))
             parts = answer.make()
-            first = await self._run(partial(next, parts))
+            first = await run(partial(next, parts))
             is_counted = answer.is_whole or options.size is None
             yield Batch(
                 group,
@@ -99,14 +122,12 @@ class Batcher:
 
         return await self._threads.run(hold)
 
-    def _wait_for(self, pool: Pool, call: Callable[[Wanted], Any], images: list[Wanted]) -> Any:
-        """What `call` returns for each image, on the pool's threads; others make batches
-        meanwhile."""
-        if not images:
-            return []
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Let others make batches while this thread waits for a disk or for resizing."""
         self._making.release()
         try:
-            return pool.map(call, images)
+            yield
         finally:
             self._making.acquire()
 
@@ -119,13 +140,14 @@ class Batcher:
                 f"{epoch.batch_size:,} samples are more than the {settings.max_batch_samples:,} of "
                 "one batch (setting max_batch_samples)"
             )
-        drawn = self.groups.draw(epoch, step, rank)
-        samples, options = load_drawn(drawn, options, settings.max_batch_bytes)
-        make = choose_image(
+        options = replace(
             options,
             as_base64=format is Format.NDJSON,
-            max_pixels=settings.max_image_pixels,
+            max_context=settings.max_batch_samples,
         )
+        drawn = self.groups.draw(epoch, step, rank)
+        samples, options = load_drawn(drawn, options, settings.max_batch_bytes)
+        make = choose_image(options, max_pixels=settings.max_image_pixels)
         answer = Answer(
             samples,
             create_encoder(format, samples, options, self._arenas),
@@ -138,13 +160,17 @@ class Batcher:
 
     def _read_with(self, make: MakeImage, *, is_heavy: bool) -> ReadImages:
         """Reads images on the thread it is called on, and what is not in memory on those for reads;
-        what makes work for a processor, on those for resizing."""
-
-        def read(image: Wanted) -> Any:
-            return _try(make, image, wait=True, is_checked=False)
+        what makes work for a processor is read there and made on those for resizing."""
 
         def read_heavy(wanted: list[Wanted], keep: Keep) -> list[Any]:
-            return [_keep(keep, one) for one in self._wait_for(self._resizes, read, wanted)]
+            order = sorted(range(len(wanted)), key=lambda at: _where(wanted[at]))
+            found: list[Any] = [None] * len(wanted)
+            with self._waiting():
+                read = self._reads.map(_read_stored, (wanted[at] for at in order))
+                made = self._resizes.map(partial(_make, make), read)
+                for at, one in zip(order, made, strict=True):
+                    found[at] = _keep(keep, one)
+            return found
 
         def read_warm_first(wanted: list[Wanted], keep: Keep) -> list[Any]:
             found: list[Any] = [None] * len(wanted)
@@ -154,18 +180,20 @@ class Batcher:
             for at, image in enumerate(wanted):
                 page = (image.source, image.place.page)
                 try:
-                    made = _try(make, image, wait=False, is_checked=page in checked)
+                    read = _read_stored(image, wait=False, is_checked=page in checked)
                 except WouldBlockError:
                     cold.append(at)
                     continue
-                found[at] = _keep(keep, made)
-                if not isinstance(made, MimicitError):
+                found[at] = _keep(keep, _make(make, read))
+                if not isinstance(read[0], MimicitError):
                     checked.add(page)
-            # By file and page and along each file: a disk reads on, and a page is decoded once.
-            cold.sort(key=lambda at: _where(wanted[at]))
-            late = self._wait_for(self._reads, read, [wanted[at] for at in cold])
-            for at, one in zip(cold, late, strict=True):
-                found[at] = _keep(keep, one)
+            if cold:
+                # By file and page and along each file: a disk reads on, a page is decoded once.
+                cold.sort(key=lambda at: _where(wanted[at]))
+                with self._waiting():
+                    late = self._reads.map(_read_stored, (wanted[at] for at in cold))
+                    for at, read in zip(cold, late, strict=True):
+                        found[at] = _keep(keep, _make(make, read))
             return found
 
         return read_heavy if is_heavy else read_warm_first
@@ -175,11 +203,24 @@ def _where(image: Wanted) -> tuple[int, int, int]:
     return id(image.source), image.place.page, image.place.offset
 
 
-def _try(make: MakeImage, image: Wanted, *, wait: bool, is_checked: bool) -> Any:
-    """The image as it is made, or the error."""
+def _read_stored(
+    image: Wanted, *, wait: bool = True, is_checked: bool = False
+) -> tuple[Stored | MimicitError, int]:
+    """The stored value or the error, and the value's form."""
     try:
         stored = image.source.read(image.place, wait=wait, is_checked=is_checked)
-        return make(stored, image.place.form)
+    except MimicitError as error:
+        return error, image.place.form
+    return stored, image.place.form
+
+
+def _make(make: MakeImage, read: tuple[Stored | MimicitError, int]) -> Any:
+    """The image out of what was read, or the error."""
+    stored, form = read
+    if isinstance(stored, MimicitError):
+        return stored
+    try:
+        return make(stored, form)
     except MimicitError as error:
         return error
 

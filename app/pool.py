@@ -1,8 +1,9 @@
 """Threads for work that an event loop should not do, and a bound on what waits for them."""
 
 import asyncio
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from app.errors import OverloadedError
@@ -16,6 +17,7 @@ class Pool:
 
     def __init__(self, name: str, threads: int, max_waiting: int) -> None:
         self._name = name
+        self._threads = threads
         self._room = threads + max_waiting
         self._in_flight = 0
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
@@ -30,12 +32,19 @@ class Pool:
         future.add_done_callback(self._ended)
         return await asyncio.shield(future)
 
-    def map(self, call: Callable[[S], T], items: Iterable[S]) -> list[T]:
-        """What `call` returns for each item, on the threads; for a thread of another pool.
+    def map(self, call: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+        """What `call` returns for each item, in order, for a thread of another pool.
 
-        It is not refused: what calls it is bounded, and has begun.
+        There is one item more in flight than there are threads, so that others need not wait for
+        all of them. They are not refused: what asks for them is bounded, and has begun.
         """
-        return list(self._executor.map(call, items))
+        waiting: deque[Future[T]] = deque()
+        for item in items:
+            waiting.append(self._executor.submit(call, item))
+            if len(waiting) > self._threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
     def _ended(self, future: "asyncio.Future[T]") -> None:
         self._in_flight -= 1

@@ -105,7 +105,8 @@ class Settings(BaseSettings):
 
     max_batch_samples: Count = Field(
         10_000,
-        description="Samples of one batch or shard: finding that many takes 0.3 s, on one thread.",
+        description="Samples of one batch or shard, and instructions of one sample's context. "
+        "Finding that many takes 0.1 s, on one thread.",
     )
     max_batch_bytes: int = Field(
         1 << 30,
@@ -136,8 +137,10 @@ class Settings(BaseSettings):
         description="How long a batch waits for memory that others hold; then it is answered 503 "
         "`overloaded`.",
     )
-    stall_seconds: Count = Field(
+    stall_seconds: int = Field(
         60,
+        ge=1,
+        le=86_400,
         description="How long a client may take no byte of its answer; then the connection is cut "
         "(on Linux).",
     )

@@ -11,7 +11,7 @@ from app.batches.arena import Arenas, Extent
 
 @given(st.lists(st.binary(max_size=20)), st.integers(0, 100), st.booleans())
 def test_joined_images_are_the_images(images: list[bytes], room: int, turned: bool) -> None:
-    arena = Arenas(1).open(room)
+    arena = Arenas(1, 1 << 20).open(room)
     kept = [arena.put(image) for image in images]
     if turned:
         images, kept = images[::-1], kept[::-1]
@@ -21,7 +21,7 @@ def test_joined_images_are_the_images(images: list[bytes], room: int, turned: bo
 
 
 def test_images_in_a_row_are_not_copied() -> None:
-    arena = Arenas(1).open(100)
+    arena = Arenas(1, 1 << 20).open(100)
     kept = [arena.put(b"x" * size) for size in (10, 20, 0, 30)]
     whole, _ = arena.join(kept)
     part, _ = arena.join(kept[1:])
@@ -31,7 +31,7 @@ def test_images_in_a_row_are_not_copied() -> None:
 
 
 def test_memory_is_used_again_only_when_nobody_has_it() -> None:
-    arenas = Arenas(2)
+    arenas = Arenas(2, 1 << 20)
     arena = arenas.open(1000)
     arena.put(b"first")
     joined, _ = arena.join([arena.put(b"second")])
@@ -51,8 +51,16 @@ def test_memory_is_used_again_only_when_nobody_has_it() -> None:
 
 
 def test_only_so_many_are_kept() -> None:
-    arenas = Arenas(2)
+    arenas = Arenas(2, 1 << 20)
     held = [arenas.open(100) for _ in range(5)]
     del held
     gc.collect()
     assert len(arenas._free) == 2
+
+
+def test_large_ones_are_not_kept() -> None:
+    arenas = Arenas(2, 1000)
+    held = [arenas.open(size) for size in (1025, 100)]
+    del held
+    gc.collect()
+    assert [memory.size for memory in arenas._free] == [128]

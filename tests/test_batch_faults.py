@@ -171,6 +171,26 @@ def test_a_batch_that_can_not_go_on_is_cut_off(tmp_path: Path) -> None:
         assert server.get("/healthz").ok
 
 
+def test_what_rots_while_an_answer_is_under_way_ends_it(tmp_path: Path) -> None:
+    """Its header, which counts what gives way, is sent: nothing may give way after it."""
+    noise = random.Random(6)
+    data = write_pack(tmp_path, {f"P{n}": noise.randbytes(400_000) for n in range(SAMPLES)})
+    path = f"/v1/groups/IMAGE_TEXT/batches/0?batch_size={SAMPLES}"
+    with serve(data, batch_part_bytes=1_000_000) as server:
+        last = list_samples([read_arrow(server.get(path).body)])[-1]["image_ids"][0]
+        with ask(server, path) as connection:
+            head = connection.recv(1000)
+            assert b"x-batch-substituted: 0" in head
+            rot(tmp_path / "images.json", last)
+            tail = b""
+            while chunk := connection.recv(1 << 20):
+                tail = (tail + chunk)[-10:]
+        assert not tail.endswith(b"0\r\n\r\n")
+        assert "is cut off" in server.log.read_text()
+        again = server.get(path)
+        assert again.headers["x-batch-substituted"] == "1"
+
+
 @contextmanager
 def ask(server: LiveServer, path: str, buffer_bytes: int = 65_536) -> Iterator[socket.socket]:
     """A connection that has sent a request, and reads no more than it is told to."""
@@ -215,6 +235,9 @@ def test_a_batch_over_the_limit_is_refused_before_a_picture_is_read(tmp_path: Pa
             assert "3,000,000 bytes" in refused.json()["detail"]
             assert "max_batch_bytes" in refused.json()["detail"]
         assert server.get("/v1/batches/0?batch_size=400&images=none").ok
+        # What a picture may become counts, and not what it is stored in.
+        assert server.get("/v1/batches/0?batch_size=2&size=600").code == "image_unreadable"
+        assert server.get("/v1/batches/0?batch_size=2&size=900").code == "too_large"
         assert server.get("/v1/batches/0?batch_size=500&frames=1000&size=9").code == "too_large"
 
 
@@ -268,11 +291,7 @@ def test_a_client_that_takes_nothing_is_cut_off(tmp_path: Path) -> None:
 
 
 def test_resizing_leaves_the_event_loop_free(tmp_path: Path) -> None:
-    noise = random.Random(5)
-    grain = Image.frombytes("RGB", (1200, 900), noise.randbytes(1200 * 900 * 3))
-    out = io.BytesIO()
-    grain.save(out, "JPEG", quality=90)
-    data = write_pack(tmp_path, {f"P{n}": out.getvalue() + bytes([n]) for n in range(40)})
+    data = grainy_pack(tmp_path)
     with serve(data) as server:
         with ThreadPoolExecutor(1) as pool:
             resized = pool.submit(server.get, "/v1/batches/0?batch_size=40&size=224")
@@ -282,3 +301,42 @@ def test_resizing_leaves_the_event_loop_free(tmp_path: Path) -> None:
                 answered += 1
         assert resized.result().ok
         assert answered > 40  # at the least one while each picture was resized
+
+
+def grainy_pack(folder: Path) -> Path:
+    """40 large pictures, each some 40 ms of resizing."""
+    noise = random.Random(5)
+    grain = Image.frombytes("RGB", (1200, 900), noise.randbytes(1200 * 900 * 3))
+    out = io.BytesIO()
+    grain.save(out, "JPEG", quality=90)
+    return write_pack(folder, {f"P{n}": out.getvalue() + bytes([n]) for n in range(40)})
+
+
+def test_a_picture_need_not_wait_for_a_whole_batch(tmp_path: Path) -> None:
+    with serve(grainy_pack(tmp_path)) as server, ThreadPoolExecutor(1) as pool:
+        batch = pool.submit(server.get, "/v1/batches/0?batch_size=40&size=224")
+        while not batch.done():
+            assert server.get("/v1/images/P7?width=50").ok
+            break
+        else:
+            pytest.fail("the batch was over before the picture was asked for")
+        assert not batch.done()
+        assert batch.result().ok
+
+
+def test_nothing_is_made_for_who_has_gone(tmp_path: Path) -> None:
+    path = "/v1/batches/0?batch_size=40&size=224"
+    with serve(grainy_pack(tmp_path), batch_threads=1) as server:
+        worker = find_worker(server)
+        assert server.get(path).ok
+        with ask(server, path) as kept:
+            time.sleep(0.1)
+            for _ in range(8):
+                with ask(server, f"{path}&epoch=1"):
+                    time.sleep(0.01)
+            assert kept.recv(15) == b"HTTP/1.1 200 OK"
+        before = worker.cpu_times()
+        assert server.get("/v1/batches/0?batch_size=1").ok
+        time.sleep(1)
+        after = worker.cpu_times()
+        assert after.user - before.user < 0.5

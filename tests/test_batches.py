@@ -312,6 +312,20 @@ def test_a_pinned_batch_may_be_kept(server: LiveServer) -> None:
     assert pinned.body == first.body
 
 
+def test_a_context_without_end_is_refused(tmp_path: Path) -> None:
+    records = {f"T{n}": record("what?") for n in range(3)}
+    records["T0"]["rel_ins_ids"] = ["T1", "T2"] * 10
+    write_instructions(tmp_path / "i.json", records)
+    data = tmp_path / "data.yaml"
+    data.write_text("IMAGE_TEXT_IN_CONTEXT:\n  A: {mimicit_path: i.json, images_path: p.parquet}\n")
+    write_images(tmp_path / "p.parquet", {"P": draw_jpeg(1)})
+    with start_server(data, tmp_path / "c", max_batch_samples=19) as live:
+        refused = live.get("/v1/batches/0?batch_size=3")
+        assert (refused.status, refused.code) == (413, "too_large")
+        assert "20 instructions go before 'T0'" in refused.json()["detail"]
+        assert live.get("/v1/batches/0?batch_size=3&context=false").ok
+
+
 def test_two_servers_give_the_same_bytes(server: LiveServer, tmp_path: Path) -> None:
     """Other folders, times and processes, and the parts of a folder made in other order."""
     rows = {name: list(PICTURES.items())[at::3] for at, name in enumerate(("p.0", "p.2", "p.10"))}

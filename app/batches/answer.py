@@ -35,9 +35,11 @@ class Answer:
 
     def check(self, read: ReadImages) -> None:
         """Read every value, so that one that can not be read gives way, or fails the batch, before
-        the first byte leaves; raises what `read_samples` does."""
+        the first byte leaves; from then on a file that changes ends it. Raises what `read_samples`
+        does."""
         for part in self._parts:
             read_samples(part, read, _drop, self._failures, self._seed, self._options)
+        self._failures.is_checked = True
 
     def count_substituted(self) -> int:
         """How many samples take the place of another, among those that were read."""

@@ -5,18 +5,20 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from app.batches.arena import Arenas, Extent
+from app.batches.arena import Arena, Arenas, Extent
 from app.batches.encoder import Piece
 from app.batches.options import Options
 from app.batches.read import Images
 from app.batches.record import list_context, list_own, take_records
 from app.batches.sample import Sample, Turn
 from app.catalog.dataset import Dataset
+from app.errors import TooLargeError
 from app.images.pixels import CHANNELS
 
 CONTENT_TYPE = "application/vnd.apache.arrow.stream"
 
 _TEXTS = pa.list_(pa.string())
+_MAX_OFFSET = 2**31 - 1
 
 
 class ArrowEncoder:
@@ -47,7 +49,7 @@ class ArrowEncoder:
             ]
         )
         self._arenas = arenas
-        self._arena = arenas.open(1)
+        self._arena = Arena(np.empty(0, np.uint8))  # until there are samples
         self._sink = _Pieces()
         self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, "w"), self.schema)
 
@@ -126,9 +128,14 @@ def _lists(values: pa.Array, counts: list[int]) -> pa.Array:
 
 
 def _offsets(counts: list[int]) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":
-    offsets = np.zeros(len(counts) + 1, np.int32)
+    offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
-    return offsets
+    if offsets[-1] > _MAX_OFFSET:
+        raise TooLargeError(
+            "a part of the batch takes 2 GiB or more, and an Arrow column holds less; ask for "
+            "fewer samples or smaller pictures"
+        )
+    return offsets.astype(np.int32)
 
 
 class _Pieces:

@@ -21,6 +21,11 @@ class Format(StrEnum):
         """Its media type."""
         return CONTENT_TYPES[self]
 
+    @property
+    def held_parts(self) -> int:
+        """How many times a part's bytes are held: being made, and the one before being sent."""
+        return 3 if self is Format.NDJSON else 2  # base64 first, then the lines that it is in
+
 
 CONTENT_TYPES = {
     Format.ARROW: arrow.CONTENT_TYPE,

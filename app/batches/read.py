@@ -20,17 +20,21 @@ _UNREADABLE = (ImageUnreadableError, SourceChangedError)
 class Failures:
     """The unreadable samples of a batch: one in ten is a bad sample, more are a bad source.
 
-    Of a batch of less than ten it is one.
+    Of a batch of under twenty it is one. Once the answer `is_checked`, and its header sent, a file
+    that changes under it ends it.
     """
 
     samples: int
     substitute: bool
+    is_checked: bool = False
     count: int = 0
 
     def note(self, sample: Sample, error: MimicitError) -> None:
         """Count it; raises an error of the same kind once there are too many."""
         self.count += 1
         what = f"sample {sample.id[:200]!r} of {sample.dataset.name} can not be read: {error}"
+        if self.is_checked and isinstance(error, SourceChangedError):
+            raise error
         if not self.substitute:
             raise type(error)(f"{what} (with on_error=substitute another one takes its place)")
         if self.count > max(1, self.samples // 10):
@@ -70,7 +74,7 @@ def read_samples(
             else:
                 raise found
         todo = []
-        for at, sample in enumerate(samples):
+        for at, sample in enumerate(samples if broken else ()):
             error = _find_error(sample, broken)
             if error is not None:
                 failures.note(sample, error)

@@ -9,6 +9,7 @@ import numpy as np
 from app.batches.options import Options
 from app.catalog.dataset import Dataset
 from app.catalog.image_source import ImageSource
+from app.errors import TooLargeError
 from app.parquet.place import Place
 from app.sampling import order_rows
 
@@ -69,14 +70,17 @@ def load_samples(
     options: Options,
     substituted_for: str | None = None,
 ) -> Iterator[Sample]:
-    """The samples of usable rows of the dataset, which are at those places of its order."""
+    """The samples of usable rows of the dataset, which are at those places of its order.
+
+    Raises TooLargeError for a context of more than `max_context`.
+    """
     turns = _load_turns(dataset, rows, options)
     for row, order, turn in zip(rows, orders, turns, strict=True):
         if turn is None:
             raise AssertionError(f"row {row} of {dataset.name} is not usable")
         context: list[Turn] = []
         if options.context:
-            before = dataset.context_rows(dataset.instructions.get_row(row))
+            before = _find_context(dataset, row, options.max_context)
             # As an id that no instruction has: one whose picture is not there can not be shown.
             context = [one for one in _load_turns(dataset, before, options) if one is not None]
         size_bytes = turn.size_bytes + sum(one.size_bytes for one in context)
@@ -103,18 +107,33 @@ def _load_turns(dataset: Dataset, rows: Sequence[int], options: Options) -> Iter
         yield _find_images(dataset, row, _pick_frames(ids, options.frames), options)
 
 
+def _find_context(dataset: Dataset, row: int, max_context: int) -> list[int]:
+    instruction = dataset.instructions.get_row(row)
+    count = len(dataset.context_ids(instruction))
+    if count > max_context:
+        raise TooLargeError(
+            f"{count:,} instructions go before {instruction.id[:200]!r} of {dataset.name}, more "
+            f"than the {max_context:,} of one sample (setting max_batch_samples); ask with "
+            "context=false"
+        )
+    return dataset.context_rows(instruction)
+
+
 def _find_images(dataset: Dataset, row: int, image_ids: list[str], options: Options) -> Turn | None:
     size_bytes = _TURN_BYTES + dataset.instructions.get_size(row)
+    if options.frames is not None:  # the same ids may be there many times
+        size_bytes += sum(len(key.encode()) for key in image_ids)
     images = []
     source = dataset.images
     if source is not None:
+        places = {key: source.find_place(key) for key in dict.fromkeys(image_ids)}
         for key in image_ids:
-            place = source.find_place(key)
+            place = places[key]
             if place is None or not place.is_readable:
                 return None
             if options.images:
                 images.append(Wanted(source, place))
-                size_bytes += place.length if options.pixel_bytes is None else options.pixel_bytes
+                size_bytes += options.bound_image(place.length)
     return Turn(row, image_ids, images, size_bytes)
 
 

@@ -71,4 +71,4 @@ class TarEncoder:
 def _add(pieces: list[Piece], name: str, data: bytes) -> None:
     info = TarInfo(name)
     info.size = len(data)
-    pieces += (info.tobuf(GNU_FORMAT), data, NUL * (-len(data) % BLOCKSIZE))
+    pieces += (info.tobuf(GNU_FORMAT, "utf-8", "strict"), data, NUL * (-len(data) % BLOCKSIZE))

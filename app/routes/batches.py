@@ -131,7 +131,7 @@ def create_router(settings: Settings) -> APIRouter:
                 )
             written = format or _accepted(request.headers.get("accept", ""))
             how = _with_pixels(options, written) if pixels else options
-            opening = service.batches.open(epoch, step, rank, how, written)
+            opening = service.batches.open(epoch, step, rank, how, written, request.is_disconnected)
             return await BatchResponse.open(opening, written, cache_control)
 
         return answer
@@ -170,6 +170,7 @@ def create_router(settings: Settings) -> APIRouter:
     )
     async def get_shard(
         service: CatalogService,
+        request: Request,
         group: Group,
         shard: Step,
         options: AnyOptions,
@@ -181,7 +182,9 @@ def create_router(settings: Settings) -> APIRouter:
         cache_control = check_revision(service, revision)
         whole = Epoch(group, seed, epoch, batch_size=samples, world_size=1, drop_last=False)
         return await BatchResponse.open(
-            service.batches.open(whole, shard, 0, options, Format.TAR), Format.TAR, cache_control
+            service.batches.open(whole, shard, 0, options, Format.TAR, request.is_disconnected),
+            Format.TAR,
+            cache_control,
         )
 
     @router.get(

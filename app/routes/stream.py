@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
-from app.batcher import Batch
+from app.batcher import Batch, GoneError
 from app.batches.encoder import Piece
 from app.batches.formats import Format
 from app.errors import MimicitError
@@ -47,10 +47,13 @@ class BatchResponse(Response):
     @classmethod
     async def open(
         cls, opening: AbstractAsyncContextManager[Batch], format: Format, cache_control: str
-    ) -> "BatchResponse":
+    ) -> Response:
         """The answer of a batch, opened; raises what opening it does."""
         async with AsyncExitStack() as stack:
-            batch = await stack.enter_async_context(opening)
+            try:
+                batch = await stack.enter_async_context(opening)
+            except GoneError:
+                return Response(status_code=503)  # to nobody
             return cls(batch, format, cache_control, stack.pop_all())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
