@@ -269,6 +269,21 @@ def test_the_state_after_an_epoch_is_the_next_one(url: str) -> None:
     assert [batch.step for batch in resumed] == list(range(len(resumed)))
 
 
+def test_a_resumed_step_counts_for_one_pass(url: str) -> None:
+    dataset = MimicITDataset(url, "TEXT_ONLY", batch_size=10)
+    dataset.load_state_dict(dataset.state_dict() | {"step": 3})
+    dataset.set_epoch(0)  # as a training loop does
+    assert [[batch.step for batch in dataset] for _ in range(2)] == [[3, 4], [0, 1, 2, 3, 4]]
+
+
+def test_set_epoch_under_an_iterator_stays(url: str) -> None:
+    iterator = iter(dataset := MimicITDataset(url, "TEXT_ONLY", batch_size=10))
+    next(iterator)
+    dataset.set_epoch(1)
+    assert {batch.epoch for batch in iterator} == {0}
+    assert (dataset.state_dict()["epoch"], dataset.state_dict()["step"]) == (1, 0)
+
+
 def test_another_world_size_in_the_middle(url: str) -> None:
     found: Counter[tuple[str, str]] = Counter()
     state: dict[str, Any] | None = None

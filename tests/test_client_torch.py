@@ -5,6 +5,7 @@ import pickle
 import random
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -238,6 +239,90 @@ def test_the_stateful_loader_at_the_ends_of_epochs(url: str, workers: int) -> No
     assert [columns["epoch"] for columns in loader] == [1] * len(whole)
     dataset.set_epoch(2)
     assert [columns["epoch"] for columns in loader] == [2] * len(whole)
+
+
+def steps_of(loader: Any) -> list[tuple[int, int]]:
+    """The epoch and the step of each batch of a pass."""
+    return [(columns["epoch"], columns["step"]) for columns in loader]
+
+
+@pytest.mark.parametrize(("workers", "persistent"), [(0, 0), (1, 0), (1, 1), (4, 0), (4, 1)])
+def test_a_resumed_step_counts_for_one_pass(url: str, workers: int, persistent: int) -> None:
+    dataset = MimicITDataset(url, batch_size=20)
+    whole = [[(epoch, step) for step in range(len(dataset))] for epoch in range(4)]
+    loader = load(dataset, workers, persistent_workers=bool(persistent), collate_fn=collate)
+    state = dataset.state_dict() | {"epoch": 2, "step": 3}
+    for _ in range(2):
+        dataset.load_state_dict(state)
+        dataset.set_epoch(2)
+        assert dataset.state_dict() == state
+        assert steps_of(loader) == whole[2][3:]
+        assert steps_of(loader) == steps_of(loader) == whole[2]
+        dataset.set_epoch(2)
+        assert steps_of(loader) == whole[2]
+        dataset.set_epoch(3)
+        assert steps_of(loader) == whole[3]
+    dataset.load_state_dict(state)
+    for columns in loader:
+        assert columns["step"] == 3
+        break  # before every worker has begun
+    assert steps_of(loader) == whole[2]
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_worker_that_begins_late_resumes_too(url: str, late: int) -> None:
+    dataset = MimicITDataset(url, batch_size=20)
+    dataset.load_state_dict(dataset.state_dict() | {"step": len(dataset) - 1})
+
+    def wait(worker: int) -> None:
+        time.sleep(0.5 * (worker == late))
+
+    loader = load(dataset, 2, worker_init_fn=wait, collate_fn=collate)
+    assert steps_of(loader) == [(0, len(dataset) - 1)]
+    assert steps_of(loader) == [(0, step) for step in range(len(dataset))]
+
+
+@pytest.mark.parametrize(("workers", "persistent"), [(0, 0), (2, 0), (2, 1)])
+def test_passes_of_the_stateful_loader(url: str, workers: int, persistent: int) -> None:
+    def make(**more: Any) -> tuple[MimicITDataset, Any]:
+        dataset = MimicITDataset(url, batch_size=20, **more)
+        return dataset, stateful(dataset, workers, persistent_workers=bool(persistent))
+
+    dataset, loader = make(epoch=1)
+    whole = [[(epoch, step) for step in range(len(dataset))] for epoch in range(4)]
+    states = [loader.state_dict() for _ in loader]
+
+    dataset, loader = make()
+    loader.load_state_dict(states[2])
+    assert steps_of(loader) == whole[1][3:]
+    assert steps_of(loader) == whole[1]
+    dataset.set_epoch(1)
+    assert steps_of(loader) == whole[1]
+
+    # The loader loads only as a pass begins: a later epoch, set before that, is what is wanted.
+    dataset, loader = make()
+    loader.load_state_dict(states[-1])
+    dataset.set_epoch(2)
+    assert steps_of(loader) == whole[2]
+    dataset.set_epoch(3)
+    assert steps_of(loader) == whole[3]
+
+    # But where that epoch has begun the state is loaded to go back to.
+    loader.load_state_dict(states[2])
+    assert steps_of(loader) == whole[1][3:]
+    loader.load_state_dict(states[1])
+    dataset.set_epoch(1)
+    assert steps_of(loader) == whole[1][2:]
+
+
+def test_a_state_to_go_back_to(url: str) -> None:
+    dataset = MimicITDataset(url, batch_size=20, epoch=5)
+    state = dataset.state_dict() | {"epoch": 1, "step": 3}
+    for workers in WORKERS:
+        dataset.load_state_dict(state)
+        assert steps_of(load(dataset, workers, collate_fn=collate))[0] == (1, 3)
+        dataset.set_epoch(4)
+        assert steps_of(load(dataset, workers, collate_fn=collate))[0] == (4, 0)
 
 
 RANK = """

@@ -13,7 +13,13 @@ from mimicit_client.batch import Batch
 from mimicit_client.calls import BatchOptions
 from mimicit_client.client import Client
 from mimicit_client.errors import StateError
-from mimicit_client.processes import HAS_TORCH, find_rank, find_worker, share_numbers
+from mimicit_client.processes import (
+    HAS_TORCH,
+    find_rank,
+    find_worker,
+    find_worker_set,
+    share_numbers,
+)
 from mimicit_client.retries import DEFAULT_RETRIES, Retries
 from mimicit_client.state import Order, Position
 from mimicit_client.transport import DEFAULT_TIMEOUTS, Timeouts
@@ -24,6 +30,10 @@ else:
 
     class _Base(Generic[TypeVar("T")]):
         """Stands in for torch's, which DataLoader asks for."""
+
+
+# In place of the pass that has begun at a start, while none has: who said the start.
+_LOADED, _SET = -1, -2
 
 
 class MimicITDataset(_Base[Batch]):
@@ -84,7 +94,9 @@ class MimicITDataset(_Base[Batch]):
         self._order = Order(
             self.plan.revision, group, seed, batch_size * self.world_size, drop_last
         )
-        self._start = share_numbers(epoch, 0)
+        # The pass that took it, epoch, step. The step is for that pass: the next one begins at 0.
+        self._start = share_numbers(_LOADED, epoch, 0)
+        self._passes = 0
         self._loaded: Position | None = None
         self._position: Position | None = None
 
@@ -96,7 +108,7 @@ class MimicITDataset(_Base[Batch]):
     @property
     def epoch(self) -> int:
         """The epoch that the next iterator is of."""
-        return int(self._start[0])
+        return int(self._start[1])
 
     def __len__(self) -> int:
         """The steps of an epoch: the same number for every rank."""
@@ -105,19 +117,30 @@ class MimicITDataset(_Base[Batch]):
     def set_epoch(self, epoch: int) -> None:
         """Have the next iterators, also those of persistent workers, begin that epoch.
 
-        The epoch that it is at already changes nothing: a resumed loop may begin with it.
+        The epoch of a state that was loaded, and that no iterator has begun at, changes nothing:
+        a resumed loop may begin with it.
         """
-        if epoch != self.epoch:
-            self._start[0], self._start[1] = epoch, 0
+        taker, here, step = map(int, self._start)
+        if not (taker == _LOADED and epoch == here and step):
+            self._begin_at(_SET, epoch, 0)
             self._position = None
 
     def __iter__(self) -> "EpochIterator":
         worker, workers = find_worker()
+        # The same number in each worker of a pass, and in no other pass (but where torch is seeded
+        # alike before each, and the workers are not persistent).
+        self._passes += 1
+        this = find_worker_set() + self._passes
         position, self._loaded = self._loaded, None
-        if position is None:
-            epoch, step = map(int, self._start)
-            position = Position(epoch, step + (worker or 0), worker, workers)
-        return EpochIterator(self, position)
+        taker, epoch, step = map(int, self._start)
+        if position is not None and (taker not in (_SET, this) or epoch <= position.epoch):
+            self._begin_at(this, position.epoch, 0)
+            return EpochIterator(self, position)
+        if taker in (_LOADED, _SET):
+            self._start[0] = this
+        elif taker != this:
+            step = 0
+        return EpochIterator(self, Position(epoch, step + (worker or 0), worker, workers))
 
     def state_dict(self, after: "Batch | Mapping[str, Any] | None" = None) -> dict[str, Any]:
         """Where to go on after what was yielded last; what was only prefetched is not counted.
@@ -132,12 +155,15 @@ class MimicITDataset(_Base[Batch]):
                 else (after["epoch"], after["step"])
             )
             return state.save(self._order, Position(epoch, step + 1))
-        return state.save(self._order, self._position or Position(*map(int, self._start)))
+        taker, epoch, step = map(int, self._start)
+        start = Position(epoch, step if taker in (_LOADED, _SET) else 0)
+        return state.save(self._order, self._position or start)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Have the next iterators go on from there; raises StateError for other data or order.
+        """Have the next pass go on from there; raises StateError for other data or order.
 
-        The number of workers may be another, and the world size too at the same global batch.
+        The number of workers may be another, and the world size too at the same global batch. A
+        later epoch, set and not begun, stays: torchdata loads only as a pass begins.
         """
         position = state.load(state_dict, self._order)
         if position.workers is not None:
@@ -150,8 +176,13 @@ class MimicITDataset(_Base[Batch]):
                 )
             self._loaded = position
             return
-        self._start[0], self._start[1] = position.epoch, position.step
-        self._position = None
+        if self._start[0] != _SET or self.epoch <= position.epoch:
+            self._begin_at(_LOADED, position.epoch, position.step)
+            self._position = None
+
+    def _begin_at(self, taker: int, epoch: int, step: int) -> None:
+        # The taker is written last and read first: who finds it finds what belongs to it.
+        self._start[2], self._start[1], self._start[0] = step, epoch, taker
 
     def _fetch(self, epoch: int, step: int, wait: Wait) -> Batch:
         client = self._client()
@@ -197,10 +228,14 @@ class MimicITDataset(_Base[Batch]):
 
 
 class EpochIterator:
-    """The batches of an epoch from a position on."""
+    """The batches of an epoch from a position on.
+
+    Where it is, is where its dataset is, until that has another iterator, epoch or state.
+    """
 
     def __init__(self, dataset: MimicITDataset, position: Position) -> None:
         self._dataset = dataset
+        self._epoch = position.epoch
         self._position = dataset._position = position
         self._stride = position.workers or 1
         steps = range(position.step, len(dataset), self._stride)
@@ -217,11 +252,15 @@ class EpochIterator:
         except StopIteration:
             # Past its end an epoch is over; for one of many workers only when all are.
             if self._position.workers is None and self._position.step >= len(self._dataset):
-                self._dataset._position = Position(self._position.epoch + 1, 0)
+                self._move(Position(self._epoch + 1, 0))
             raise
-        self._position = replace(self._position, step=batch.step + self._stride)
-        self._dataset._position = self._position
+        self._move(replace(self._position, step=batch.step + self._stride))
         return batch
+
+    def _move(self, position: Position) -> None:
+        if self._dataset._position is self._position:
+            self._dataset._position = position
+        self._position = position
 
     def close(self) -> None:
         """End the threads that fetch ahead, as the end of the epoch and of this object do."""

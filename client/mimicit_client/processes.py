@@ -33,6 +33,12 @@ def find_worker() -> tuple[int | None, int | None]:
     return (info.id, info.num_workers) if info else (None, None)
 
 
+def find_worker_set() -> int:
+    """The number that torch drew for the workers of this loader's iterator; 0 in none of them."""
+    info = torch.utils.data.get_worker_info() if HAS_TORCH else None
+    return info.seed - info.id if info else 0
+
+
 def share_numbers(*numbers: int) -> Any:
     """A mutable sequence of those, whose changes persistent workers see."""
     if not HAS_TORCH:
