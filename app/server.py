@@ -3,6 +3,7 @@
 One listening socket is open from the start to the end, so no connection is ever refused.
 """
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ from app.waiting import WaitingApp
 # first: 1 s here, 6 s seen in a container on a busy machine. One that is killed while it is asked
 # is missed for as long.
 _WORKER_SECONDS = 20
+
+# A request follows its connection at once; on a busy machine, a little later.
+_LAST_REQUEST_SECONDS = 0.2
 
 
 class ServeError(MimicitError):
@@ -58,6 +62,18 @@ def open_socket(settings: Settings) -> socket.socket:
     return listening
 
 
+class _WaitingServer(uvicorn.Server):
+    """Answers those whose connections it has accepted before it goes."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nothing more, and wait for requests that are on their way: a connection that is
+        closed with one unread is reset."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_LAST_REQUEST_SECONDS)
+        await super().shutdown(sockets)
+
+
 @contextmanager
 def answering(listening: socket.socket) -> Iterator[Callable[[Progress], None]]:
     """Answer /healthz and /readyz on a thread; yields what takes the progress to tell of."""
@@ -65,7 +81,7 @@ def answering(listening: socket.socket) -> Iterator[Callable[[Progress], None]]:
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
     )
-    server = uvicorn.Server(config)
+    server = _WaitingServer(config)
     # A duplicate, because the server closes what it is given.
     thread = threading.Thread(target=server.run, args=([listening.dup()],), daemon=True)
     thread.start()
