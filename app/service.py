@@ -93,13 +93,13 @@ class Service:
 
         Raises TooLargeError if there are more than a page has.
         """
-        count, limit = len(dataset.context_ids(instruction)), self.settings.max_page_items
-        if count > limit:
+        ids, limit = dataset.context_ids(instruction), self.settings.max_page_items
+        if len(ids) > limit:
             raise TooLargeError(
-                f"{count:,} instructions go before this one, more than the {limit:,} of a page "
+                f"{len(ids):,} instructions go before this one, more than the {limit:,} of a page "
                 "(setting max_page_items); ask for those you want by their ids"
             )
-        return await self._reads.run(partial(dataset.list_context, instruction))
+        return await self._reads.run(partial(dataset.list_context, ids))
 
     async def search(
         self,

@@ -459,7 +459,7 @@ def test_what_is_missing_or_unreadable_is_counted(tmp_path: Path) -> None:
             "undecodable_image": 1,
             "unreadable_image": 3,
         }
-        context, missing = dataset.list_context(dataset.instructions.get("c"))
+        context, missing = dataset.list_context(dataset.context_ids(dataset.instructions.get("c")))
         assert ([one.id for one in context], missing) == (["a"], ["nowhere", "nowhere"])
 
 
@@ -474,7 +474,7 @@ def test_a_train_config_replaces_the_context_and_limits_what_is_drawn(tmp_path: 
         assert dataset.context_ids(instructions.get("f")) == ["d", "x", "a"]
         assert dataset.context_ids(instructions.get("a")) == []
         assert dataset.context_ids(instructions.get("c")) == []
-        context, missing = dataset.list_context(instructions.get("f"))
+        context, missing = dataset.list_context(dataset.context_ids(instructions.get("f")))
         assert ([one.id for one in context], missing) == (["d", "a"], ["x"])
 
 

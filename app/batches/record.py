@@ -9,6 +9,7 @@ import pyarrow as pa
 from app.batches.sample import Sample, Turn
 from app.catalog.dataset import Dataset
 from app.catalog.instructions import TABLE
+from app.catalog.table import put_back
 
 _COLUMNS = [name for name in TABLE.names if name not in ("row", "image_ids")]
 _SCHEMA = pa.schema([TABLE.field(name) for name in _COLUMNS])
@@ -16,19 +17,18 @@ _SCHEMA = pa.schema([TABLE.field(name) for name in _COLUMNS])
 
 def take_records(turns: list[tuple[Dataset, Turn]]) -> pa.RecordBatch:
     """The rows of the turns, in their order: id, instruction, answer, rel_ins_ids and extra."""
+    if not turns:
+        return pa.RecordBatch.from_pylist([], schema=_SCHEMA)
     by_dataset: dict[Dataset, list[int]] = {}
     for at, (dataset, _) in enumerate(turns):
         by_dataset.setdefault(dataset, []).append(at)
-    if not turns:
-        return pa.RecordBatch.from_pylist([], schema=_SCHEMA)
     found = pa.concat_batches(
         dataset.instructions.take([turns[at][1].row for at in places], _COLUMNS)
         for dataset, places in by_dataset.items()
     )
     if len(by_dataset) == 1:
         return found
-    order = [at for places in by_dataset.values() for at in places]
-    return found.take(pa.array(sorted(range(len(order)), key=order.__getitem__), pa.int64()))
+    return put_back(found, [at for places in by_dataset.values() for at in places])
 
 
 def list_own(samples: Iterable[Sample]) -> list[tuple[Dataset, Turn]]:

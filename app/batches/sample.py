@@ -109,14 +109,14 @@ def _load_turns(dataset: Dataset, rows: Sequence[int], options: Options) -> Iter
 
 def _find_context(dataset: Dataset, row: int, max_context: int) -> list[int]:
     instruction = dataset.instructions.get_row(row)
-    count = len(dataset.context_ids(instruction))
-    if count > max_context:
+    ids = dataset.context_ids(instruction)
+    if len(ids) > max_context:
         raise TooLargeError(
-            f"{count:,} instructions go before {instruction.id[:200]!r} of {dataset.name}, more "
+            f"{len(ids):,} instructions go before {instruction.id[:200]!r} of {dataset.name}, more "
             f"than the {max_context:,} of one sample (setting max_batch_samples); ask with "
             "context=false"
         )
-    return dataset.context_rows(instruction)
+    return dataset.context_rows(ids)
 
 
 def _find_images(dataset: Dataset, row: int, image_ids: list[str], options: Options) -> Turn | None:

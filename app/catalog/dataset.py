@@ -223,15 +223,15 @@ class Dataset:
         row = self._contexts.find_row(instruction.id)
         return [] if row is None else list(self._contexts.get_row(row)["rel_ins_ids"])
 
-    def context_rows(self, instruction: Instruction) -> list[int]:
-        """The rows of the context in order, without ids that no instruction has."""
-        rows = map(self.instructions.find_row, self.context_ids(instruction))
+    def context_rows(self, ids: list[str]) -> list[int]:
+        """The rows of a context in order, without ids that no instruction has."""
+        rows = map(self.instructions.find_row, ids)
         return [row for row in rows if row is not None]
 
-    def list_context(self, instruction: Instruction) -> tuple[list[Instruction], list[str]]:
-        """The context in order, and the ids of it that no instruction has."""
+    def list_context(self, ids: list[str]) -> tuple[list[Instruction], list[str]]:
+        """The instructions of a context in order, and the ids of it that no instruction has."""
         found, missing = [], []
-        for id in self.context_ids(instruction):
+        for id in ids:
             related = self.instructions.find(id)
             if related is None:
                 missing.append(id)

@@ -142,6 +142,12 @@ def _last_rows(
         yield held[0].encode(), _ROW.pack(held[1])
 
 
+def put_back(rows: pa.RecordBatch, order: list[int]) -> pa.RecordBatch:
+    """The rows, each at the place of its number in `order`, which has every place once."""
+    places = sorted(range(len(order)), key=order.__getitem__)
+    return rows.take(pa.array(places, pa.int64()))
+
+
 class Table:
     """Rows by number and by id, read from the mapped file."""
 
@@ -178,8 +184,7 @@ class Table:
                 if len(places) == 1
                 else batch.take(pa.array(places, pa.int64()))
             )
-        back = pa.array(sorted(range(len(order)), key=order.__getitem__), pa.int64())
-        return pa.concat_batches(found).take(back)
+        return put_back(pa.concat_batches(found), order)
 
     def get_size(self, row: int) -> int:
         """How many bytes the row takes as JSON."""
