@@ -8,7 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 from PIL import Image
+
+from app.demo import write_demo
+
+SHARED_PACK = Path(__file__).parents[2] / "shared" / "data" / "mimicit" / "data.yaml"
+
+
+def find_pack(which: str, folder: Path, images: int, seed: int) -> Path:
+    """The data YAML of the real pack if it is "shared", and skips where that is not there; else of
+    its generated twin."""
+    if which == "shared":
+        if not SHARED_PACK.exists():
+            pytest.skip(f"{SHARED_PACK} is not there; the generated twin runs")
+        return SHARED_PACK
+    return write_demo(folder / "demo", images=images, seed=seed)
 
 
 def draw_jpeg(number: int, width: int = 48, height: int = 32) -> bytes:

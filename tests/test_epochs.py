@@ -16,8 +16,7 @@ import yaml
 from live_server import LiveServer, start_server
 from mimicit_client import Batch, MimicITDataset
 from mimicit_client.sample import Sample, Turn
-
-from app.demo import write_demo
+from packs import find_pack
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,7 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create"),
 ]
 
-SHARED_PACK = Path(__file__).parents[2] / "shared" / "data" / "mimicit" / "data.yaml"
 HOW: dict[str, Any] = {"batch_size": 32, "seed": 5, "drop_last": False}
 Names = list[tuple[str, str]]
 
@@ -130,11 +128,7 @@ def write_variants(pack: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module", params=["generated", "shared"])
 def pack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if request.param == "shared":
-        if not SHARED_PACK.exists():
-            pytest.skip(f"{SHARED_PACK} is not there; the generated twin runs")
-        return SHARED_PACK
-    return write_demo(tmp_path_factory.mktemp("pack") / "demo", images=90, seed=4)
+    return find_pack(request.param, tmp_path_factory.mktemp("pack"), images=90, seed=4)
 
 
 @pytest.fixture(scope="module", params=["as it is", "variants"])

@@ -11,21 +11,14 @@ import pandas as pd
 import pytest
 import yaml
 from live_server import LiveServer, image_path, start_server
-
-from app.demo import write_demo
+from packs import SHARED_PACK, find_pack
 
 pytestmark = pytest.mark.slow
-
-SHARED_PACK = Path(__file__).parents[2] / "shared" / "data" / "mimicit" / "data.yaml"
 
 
 @pytest.fixture(scope="module", params=["generated", "shared"])
 def pack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if request.param == "shared":
-        if not SHARED_PACK.exists():
-            pytest.skip(f"{SHARED_PACK} is not there; the generated twin runs")
-        return SHARED_PACK
-    return write_demo(tmp_path_factory.mktemp("pack") / "demo", images=150, seed=3)
+    return find_pack(request.param, tmp_path_factory.mktemp("pack"), images=150, seed=3)
 
 
 @pytest.fixture(scope="module")
