@@ -6,6 +6,7 @@ MimicitError
 │   ├── DamagedFileError     its bytes break the format's own rules
 │   └── UnsupportedError     a legal file that the byte-range reader does not enter
 ├── CatalogError             the catalog is missing, stale or can not be built
+├── WorkerDiedError          a process that did part of the work was killed
 ├── UnknownDatasetError, UnknownInstructionError, UnknownImageError
 ├── AmbiguousKeyError        more than one source has it
 ├── StepOutOfRangeError      the epoch has no such step
@@ -73,6 +74,12 @@ class CatalogError(MimicitError):
     """The catalog is missing, stale, in use by another builder, or can not be written."""
 
     code = "catalog"
+
+
+class WorkerDiedError(MimicitError):
+    """A process that did part of the work was killed, or was never ready for it."""
+
+    code = "worker_died"
 
 
 class UnknownDatasetError(MimicitError):

@@ -14,7 +14,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from app.catalog.progress import Progress, Report
+from app.progress import Progress, Report
 
 _LINE_SECONDS = 5.0  # a log wants to know that it goes on, not how every file goes
 

@@ -16,9 +16,9 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from app.catalog.manifest import Manifest
-from app.catalog.progress import Progress
 from app.errors import MimicitError
 from app.main import create_worker_app
+from app.progress import Progress
 from app.settings import Settings
 from app.waiting import WaitingApp
 

@@ -61,7 +61,9 @@ class Settings(BaseSettings):
         30, description="How long what is in flight may take to finish when the service stops."
     )
 
-    index_processes: Count = Field(_CORES, description="Processes that index files side by side.")
+    task_processes: Count = Field(
+        _CORES, description="Processes that index, convert or check files side by side."
+    )
     build_wait_seconds: Bytes = Field(
         3600, description="How long to wait for another process that is building the catalog."
     )

@@ -5,8 +5,8 @@ import dataclasses
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from app.catalog.progress import Progress
 from app.errors import NotReadyError
+from app.progress import Progress
 from app.routes.problems import describe
 
 _RETRY_AFTER = b"2"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from app.catalog.catalog import Catalog
-from app.cli import catalog_folder
+from app.cli.catalogs import catalog_folder
 from app.data_yaml import load_data_yaml
 from app.settings import load_settings
 from benchmarks.processes import MIMICIT, Run, run_measured

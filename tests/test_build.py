@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,11 +20,11 @@ from app.catalog.instructions import build_instructions
 from app.catalog.limits import BuildLimits
 from app.catalog.lock import build_lock
 from app.catalog.manifest import Manifest, load_manifest
-from app.catalog.progress import Progress
 from app.data_yaml import load_data_yaml
 from app.demo import write_demo
 from app.errors import CatalogError
 from app.images.stored import Form, decode
+from app.progress import Progress
 
 pytestmark = pytest.mark.slow
 
@@ -238,45 +237,3 @@ def test_killed_at_any_moment_it_serves_right_answers_afterwards(tmp_path: Path)
             assert found["answer"] == expected["answer"]
         for item in server.get_json("/v1/datasets/SCENES/images?limit=100")["items"]:
             assert server.get(image_path("SCENES", item["key"])).status == 200
-
-
-def test_workers_of_a_killed_builder_do_not_outlive_it(tmp_path: Path) -> None:
-    code = (
-        "import os, sys, time\n"
-        "from concurrent.futures import ProcessPoolExecutor\n"
-        "import multiprocessing\n"
-        "from pathlib import Path\n"
-        "from app.catalog import sources\n"
-        "from app.catalog.limits import BuildLimits\n"
-        "from app.catalog.units import UnitStore\n"
-        "def main():\n"
-        "    context = multiprocessing.get_context('spawn')\n"
-        "    counter = context.Value('Q', 0)\n"
-        "    given = (counter, UnitStore(Path('units')), BuildLimits(1, 1, 1 << 28, 1))\n"
-        "    pool = ProcessPoolExecutor(1, context, sources._start_worker, given)\n"
-        "    print(pool.submit(os.getpid).result(), flush=True)\n"
-        "    time.sleep(60)\n"
-        "if __name__ == '__main__':\n"
-        "    main()\n"
-    )
-    script = tmp_path / "builder.py"
-    script.write_text(code)
-    builder = subprocess.Popen(
-        [sys.executable, str(script)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment(PYTHONPATH=str(Path(__file__).parents[1])),
-    )
-    assert builder.stdout is not None
-    worker = int(builder.stdout.readline())
-    builder.kill()
-    builder.wait()
-    builder.stdout.close()
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{worker}").exists() or _is_zombie(worker)
-
-
-def _is_zombie(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"

@@ -12,7 +12,7 @@ import typer.main
 from fastapi import FastAPI
 from live_server import LiveServer, start_server
 
-from app.cli import app as cli
+from app.cli.main import app as cli
 from app.demo import write_demo
 from app.main import StampHeaders, create_app
 from app.routes import problems
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "config" / "server.yaml"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "client" / "README.md"])
 # Their defaults are the machine's: its cores, and where its users' caches are.
-OF_THE_MACHINE = {"catalog_dir", "workers", "index_processes", "resize_threads"}
+OF_THE_MACHINE = {"catalog_dir", "workers", "task_processes", "resize_threads"}
 CONSTANT = sorted(set(Settings.model_fields) - OF_THE_MACHINE)
 
 

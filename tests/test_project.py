@@ -25,8 +25,8 @@ REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-bench.
 LAYERS = [
     {"errors"},
     {"settings", "schemas", "storage", "images", "json_object", "group", "pool", "budget"}
-    | {"processes", "demo", "sampling"},
-    {"parquet", "data_yaml"},
+    | {"processes", "demo", "sampling", "progress"},
+    {"parquet", "data_yaml", "tasks"},
     {"catalog"},
     {"batches"},
     {"batcher"},

@@ -19,12 +19,12 @@ from app.catalog.manifest import (
     save_manifest,
 )
 from app.catalog.plan import DatasetPlan, SourceUnit, plan_catalog
-from app.catalog.progress import Progress, Report
 from app.catalog.sources import build_sources, check_unchanged
 from app.catalog.tools import BuildTools
 from app.catalog.units import FORMAT_VERSION, UnitStore
 from app.data_yaml import DataYaml
 from app.errors import CatalogError, SourceError
+from app.progress import Progress, Report
 
 T = TypeVar("T")
 
@@ -61,8 +61,8 @@ def build_catalog(
             before = load_manifest(folder)
             kept = {name for entry in before.datasets for name in entry.units} if before else set()
             plans = plan_catalog(data_yaml, limits)
+            _build_sources(store, plans, limits, report)
             with BuildTools(limits, store.spill_folder) as tools:
-                _build_sources(store, plans, tools, report)
                 _build_joined(store, plans, tools, report)
             entries = [_entry(plan) for plan in plans]
             revision = compute_revision(data_yaml.meaning(), list(_digests(store, entries)))
@@ -106,14 +106,14 @@ def _facts(store: UnitStore, name: str, kind: type[T]) -> T:
 
 
 def _build_sources(
-    store: UnitStore, plans: list[DatasetPlan], tools: BuildTools, report: Report
+    store: UnitStore, plans: list[DatasetPlan], limits: BuildLimits, report: Report
 ) -> None:
     sources: dict[str, SourceUnit] = {}
     for plan in plans:
         for source in (plan.instructions, *plan.image_files):
             sources[source.name] = source
     missing = [source for name, source in sources.items() if not store.has(name)]
-    mistakes = build_sources(store, missing, tools, report)
+    mistakes = build_sources(store, missing, limits, report)
     if mistakes:
         raise CatalogError("\n".join(["sources that can not be served:", *sorted(mistakes)]))
 

@@ -1,4 +1,4 @@
-"""How far a build is, for whoever watches: a terminal, a log, /readyz."""
+"""How far work is, for whoever watches: a terminal, a log, /readyz."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Bytes of the sources read and to be read, and what is being done."""
+    """Bytes of the files read and to be read, and what is being done."""
 
     doing: str
     done_bytes: int = 0

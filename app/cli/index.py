@@ -1,0 +1,27 @@
+"""mimicit index: build a catalog ahead of serving."""
+
+from rich.console import Console
+
+from app.catalog.build import is_fresh
+from app.cli.catalogs import build, build_limits, catalog_folder, load_mounted
+from app.cli.options import CatalogOption, ConfigOption, DataArgument
+from app.progress_lines import show_progress
+from app.settings import load_settings
+
+
+def index(
+    data: DataArgument = None,
+    catalog_dir: CatalogOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Build the catalog of a data YAML, reading only what is new or has changed."""
+    settings = load_settings(config, data_yaml=data, catalog_dir=catalog_dir)
+    console = Console(stderr=True, soft_wrap=True)
+    data_yaml = load_mounted(settings)
+    folder = catalog_folder(data_yaml, settings)
+    if is_fresh(data_yaml, folder, build_limits(settings)):
+        console.print(f"{folder} is up to date")
+        return
+    with show_progress(console) as show:
+        manifest = build(data_yaml, settings, show)
+    console.print(f"{folder} is built: revision {manifest.revision}", highlight=False)

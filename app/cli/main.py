@@ -1,0 +1,36 @@
+"""The mimicit command: what it can do, and how it ends."""
+
+import os
+import signal
+import sys
+
+import typer
+from rich.console import Console
+
+from app.cli.demo import demo
+from app.cli.index import index
+from app.cli.serve import serve
+from app.errors import MimicitError
+
+app = typer.Typer(
+    help="Serve multimodal instruction data over HTTP, read in place from the files it is in.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (serve, index, demo):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command; a fact that stops it is one message and exit status 1."""
+    # A container's first process gets no signal that it has no handler for. What was being built
+    # is left as a crash leaves it: the next build clears it away.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    try:
+        app()
+    except MimicitError as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"mimicit: {error}", markup=False, highlight=False
+        )
+        sys.exit(1)

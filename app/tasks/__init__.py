@@ -1,0 +1,1 @@
+"""Work done item by item: here, or in processes side by side."""
