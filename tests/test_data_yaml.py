@@ -9,10 +9,17 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import data_yaml
-from app.data_yaml import FIELDS, GROUPS, DataYaml, list_image_files, load_data_yaml
+from app.data_yaml import (
+    FIELDS,
+    GROUPS,
+    DataYaml,
+    list_image_files,
+    load_data_yaml,
+    walk,
+)
 from app.errors import DataYamlError, Mistake
 from app.group import Group
+from app.key_rules import MAX_RULES, KeyRule
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 GROUPED = [
@@ -62,6 +69,10 @@ IMAGE_TEXT:
     task_description: Describe it.
     key_column: id
     value_column: image.bytes
+    key_rules:
+      - {pattern: '\\.jpg$', replace: ''}
+      - pattern: ^
+        replace: LA_
 TEXT_ONLY:
   T: {mimicit_path: t.json, num_samples: -1}
 IMAGE_TEXT_IN_CONTEXT:
@@ -73,9 +84,9 @@ VIDEO_TEXT:
     assert read.path == tmp_path / "data.yaml"
     assert [(d.name, d.group, d.line) for d in read.datasets] == [
         ("A", Group.IMAGE_TEXT, 2),
-        ("T", Group.TEXT_ONLY, 11),
-        ("C", Group.IMAGE_TEXT_IN_CONTEXT, 13),
-        ("V", Group.VIDEO_TEXT, 15),
+        ("T", Group.TEXT_ONLY, 15),
+        ("C", Group.IMAGE_TEXT_IN_CONTEXT, 17),
+        ("V", Group.VIDEO_TEXT, 19),
     ]
     a, t, c, _ = read.datasets
     assert a.mimicit_path == tmp_path / "json/a.json"
@@ -83,6 +94,8 @@ VIDEO_TEXT:
     assert a.train_config_path == Path("/elsewhere/a_train.json")
     assert (a.num_samples, a.task_description) == (20_000, "Describe it.")
     assert (a.key_column, a.value_column) == ("id", "image.bytes")
+    assert a.key_rules == (KeyRule(r"\.jpg$", ""), KeyRule("^", "LA_"))
+    assert (t.key_rules, c.key_rules) == ((), ())
     assert (t.images_path, t.num_samples, t.task_description) == (None, None, None)
     assert c.images_path == str(tmp_path / "c/*.parquet")
 
@@ -194,6 +207,7 @@ REFUSED = {
     ),
     "images-in-text-only": (text_only("images_path: a"), 4, "TEXT_ONLY", "T", "take it out"),
     "key-column-in-text-only": (text_only("key_column: a"), 4, "TEXT_ONLY", "T", "take it out"),
+    "key-rules-in-text-only": (text_only("key_rules: []"), 4, "TEXT_ONLY", "T", "take it out"),
     "blank-path": (text_only("train_config_path:"), 4, "TEXT_ONLY", "T", "is blank; write plain"),
     "path-of-blanks": (text_only("train_config_path: '  '"), 4, "TEXT_ONLY", "T", "is blank"),
     "path-list": (text_only("train_config_path: [a]"), 4, "TEXT_ONLY", "T", "is a list; write"),
@@ -292,6 +306,163 @@ def test_a_dataset_name_has_to_fit_into_a_url(tmp_path: Path, name: str) -> None
 def test_other_dataset_names_are_accepted(tmp_path: Path, name: str) -> None:
     read = load(tmp_path, f'TEXT_ONLY:\n  "{name}": {{mimicit_path: t.json}}\n')
     assert read.datasets[0].name == name
+
+
+RULES = "IMAGE_TEXT:\n  A:\n    mimicit_path: a.json\n    images_path: a\n    key_rules:{}\n"
+TOO_MANY = "\n" + "    - {pattern: a, replace: b}\n" * (MAX_RULES + 1)
+GOOD_RULE = "\n    - {pattern: a, replace: b}"
+
+
+@pytest.mark.parametrize(
+    ("rules", "line", "phrase"),
+    [
+        pytest.param("", 5, "key_rules is blank; write a list of rules, each", id="blank"),
+        pytest.param(" []", 5, "key_rules is blank; write a list", id="empty-list"),
+        pytest.param(" '^a'", 5, "key_rules is text; write a list", id="text"),
+        pytest.param(
+            "\n      pattern: a\n      replace: b", 5, "is a mapping; write a", id="mapping"
+        ),
+        pytest.param(TOO_MANY, 5, "has 21 rules; write at most 20", id="too-many"),
+        pytest.param(
+            f"{GOOD_RULE}\n    - '^a'",
+            7,
+            "key_rules: rule 2 is text; write a map",
+            id="rule-of-text",
+        ),
+        pytest.param("\n    - []", 6, "rule 1 is blank", id="rule-of-nothing"),
+        pytest.param("\n    - [a, b]", 6, "rule 1 is a list; write a mapping", id="rule-of-a-list"),
+        pytest.param(
+            "\n    - replace: a",
+            6,
+            r"rule 1 has no pattern; write pattern: '\.jpg$'",
+            id="no-pattern",
+        ),
+        pytest.param("\n    - pattern: a", 6, "rule 1 has no replace; write", id="no-replace"),
+        pytest.param(
+            "\n    - pattern: a\n      replacement: b",
+            *(7, "unknown rule field 'replacement'; did you mean replace?"),
+            id="near-field",
+        ),
+        pytest.param(
+            "\n    - {pattern: a, replace: b,\n       flags: i}",
+            *(7, "unknown rule field 'flags'; the rule fields are pattern, replace"),
+            id="unknown-field",
+        ),
+        pytest.param(
+            "\n    - pattern: a\n      pattern: b\n      replace: c",
+            *(7, "'pattern' is also on line 6; keep one of them"),
+            id="field-twice",
+        ),
+        pytest.param(
+            "\n    - {1: a, pattern: a, replace: b}", 6, "'1' is a number, not text", id="field-1"
+        ),
+        pytest.param(
+            "\n    - pattern: 5\n      replace: b",
+            *(6, r"rule 1: pattern is a number; write text in single quotes, such as '\.jpg$'"),
+            id="number",
+        ),
+        pytest.param(
+            "\n    - pattern: a\n      replace: 000",
+            *(7, "rule 1: replace is a number; write text in single quotes, '' to take out"),
+            id="replace-by-a-number",
+        ),
+        pytest.param("\n    - {pattern: no, replace: b}", 6, "is a boolean; write", id="boolean"),
+        pytest.param("\n    - {pattern: [a], replace: b}", 6, "is a list; write", id="list"),
+        pytest.param("\n    - {pattern: !re a, replace: b}", 6, "of type !re", id="custom-tag"),
+        pytest.param("\n    - {pattern: , replace: b}", 6, "pattern is blank; write", id="no-text"),
+        pytest.param("\n    - {pattern: '', replace: b}", 6, "pattern is empty; write", id="empty"),
+        pytest.param(
+            "\n    - {pattern: a, replace: }", 6, "'' to take out what", id="no-replacement"
+        ),
+        pytest.param(
+            '\n    - {pattern: "a\\0", replace: b}', 6, "pattern is text with a control", id="nul"
+        ),
+        pytest.param(
+            "\n    - pattern: (a\n      replace: b",
+            *(6, "pattern is no regular expression (missing ), unterminated subpattern at posi"),
+            id="bad-pattern",
+        ),
+        pytest.param(
+            f"\n    - pattern: {'a' * 1001}\n      replace: b",
+            *(6, "pattern has 1,001 characters; write at most 1,000"),
+            id="long-pattern",
+        ),
+        pytest.param(
+            f"\n    - pattern: a\n      replace: {'a' * 1001}",
+            *(7, "replace has 1,001 characters; write at most 1,000"),
+            id="long-replacement",
+        ),
+        pytest.param(
+            "\n    - pattern: (a)(b)\n      replace: \\3",
+            *(7, "(invalid group reference 3 at position 1); write"),
+            id="no-such-group",
+        ),
+    ],
+)
+def test_key_rules_that_are_refused(tmp_path: Path, rules: str, line: int, phrase: str) -> None:
+    (mistake,) = refuse(tmp_path, RULES.format(rules))
+    assert (mistake.line, mistake.group, mistake.dataset) == (line, "IMAGE_TEXT", "A")
+    assert mistake.message.startswith(
+        ("key_rules", "unknown rule field", "rule field", "'pattern'")
+    )
+    assert phrase in mistake.message
+    assert len(mistake.message) < 250
+
+
+def test_one_mistake_in_key_rules_hides_no_other(tmp_path: Path) -> None:
+    rules = """
+    - {pattern: a, replace: b}
+    - text
+    - pattern: 5
+      replace: 6
+    - patern: '['
+      replace:
+    - {}
+    - pattern: '(a'
+      replace: '\\3'
+    num_samples: 0"""
+    assert [m.line for m in refuse(tmp_path, RULES.format(rules))] == [
+        7,
+        8,
+        9,
+        10,
+        10,
+        11,
+        12,
+        13,
+        15,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "rule"),
+    [
+        pytest.param("{pattern: a, replace: ''}", KeyRule("a", ""), id="take-out"),
+        pytest.param("{pattern: ' ', replace: '  '}", KeyRule(" ", "  "), id="blanks"),
+        pytest.param("{pattern: '5', replace: !!str 0}", KeyRule("5", "0"), id="text-of-digits"),
+        pytest.param(
+            r"{pattern: (?P<n>\d+)$, replace: \g<n>_}",
+            KeyRule(r"(?P<n>\d+)$", r"\g<n>_"),
+            id="named-group",
+        ),
+        pytest.param(
+            r'{pattern: "\\.jpg$", replace: "é"}', KeyRule(r"\.jpg$", "é"), id="double-quotes"
+        ),
+    ],
+)
+def test_key_rules_that_are_accepted(tmp_path: Path, written: str, rule: KeyRule) -> None:
+    (dataset,) = load(tmp_path, RULES.format(f"\n    - {written}")).datasets
+    assert dataset.key_rules == (rule,)
+
+
+def test_key_rules_of_one_dataset_can_be_those_of_another(tmp_path: Path) -> None:
+    text = """\
+IMAGE_TEXT:
+  A: {mimicit_path: a, images_path: a, key_rules: &rules [{pattern: a, replace: b}]}
+  B: {mimicit_path: b, images_path: b, key_rules: *rules}
+"""
+    a, b = load(tmp_path, text).datasets
+    assert a.key_rules == b.key_rules == (KeyRule("a", "b"),)
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "az", "https", "S3", "abfs"])
@@ -592,7 +763,7 @@ def test_the_example_and_the_docs_name_every_field_and_group() -> None:
 
 LOADERS = pytest.mark.parametrize(
     "loader",
-    [pytest.param(data_yaml._LOADER, id="built"), pytest.param(yaml.SafeLoader, id="python")],
+    [pytest.param(walk._LOADER, id="built"), pytest.param(yaml.SafeLoader, id="python")],
 )
 many = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -600,7 +771,7 @@ many = settings(
 
 
 def outcome(path: Path, data: bytes, loader: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_yaml, "_LOADER", loader)
+    monkeypatch.setattr(walk, "_LOADER", loader)
     path.write_bytes(data)
     for check_files in (False, True):
         try:

@@ -31,7 +31,7 @@ ANSWER = {"instruction": "What?", "answer": "This."}
 def opened(path: Path, limits: BuildLimits = LIMITS) -> Iterator[InstructionTable]:
     with TemporaryDirectory() as folder:
         with BuildTools(limits, Path(folder) / "spill") as tools:
-            build_instructions(str(path), tools, Path(folder), lambda _: None)
+            build_instructions(str(path), (), tools, Path(folder), lambda _: None)
         with Database(limits.duckdb_memory_bytes, threads=1) as database:
             table = InstructionTable(Path(folder), database)
             try:
@@ -125,7 +125,7 @@ def test_a_file_that_changes_while_it_is_indexed(tmp_path: Path) -> None:
         BuildTools(LIMITS, tmp_path / "spill") as tools,
         pytest.raises(DamagedFileError, match="changed while it was indexed"),
     ):
-        build_instructions(str(path), tools, unit, append)
+        build_instructions(str(path), (), tools, unit, append)
 
 
 # Records
@@ -187,7 +187,7 @@ def test_a_record_of_the_wrong_shape_is_its_own_problem(
     good = json.dumps(record())
     path.write_text(f'{{"data": {{"a": {good}, "wrong": {wrong}, "b": {good}}}}}')
     with BuildTools(LIMITS, tmp_path / "spill") as tools:
-        build_instructions(str(path), tools, tmp_path, lambda _: None)
+        build_instructions(str(path), (), tools, tmp_path, lambda _: None)
     (kind, name, detail), *others = read_problems(tmp_path)
     assert (kind, name, others) == ("invalid_record", "wrong", [])
     assert why in detail
@@ -535,4 +535,4 @@ def test_a_second_data_is_refused(tmp_path: Path) -> None:
         BuildTools(LIMITS, tmp_path / "spill") as tools,
         pytest.raises(DamagedFileError, match='more than one "data"'),
     ):
-        build_instructions(str(path), tools, tmp_path, lambda _: None)
+        build_instructions(str(path), (), tools, tmp_path, lambda _: None)

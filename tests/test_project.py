@@ -25,7 +25,7 @@ REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-bench.
 LAYERS = [
     {"errors"},
     {"settings", "schemas", "storage", "images", "json_object", "group", "pool", "budget"}
-    | {"processes", "demo", "sampling", "progress"},
+    | {"processes", "demo", "sampling", "progress", "key_rules"},
     {"parquet", "data_yaml", "tasks"},
     {"catalog"},
     {"batches"},
@@ -44,6 +44,7 @@ ONLY = {
     "settings": {"batcher", "service", "routes", "main", "server", "cli"},
     "data_yaml": {"catalog", "cli"},
     "json_object": {"catalog"},
+    "key_rules": {"data_yaml", "catalog"},
     "duckdb": {"catalog"},
     "fastapi": {"routes", "main"},
     "fastapi_offline": {"routes"},

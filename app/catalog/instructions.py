@@ -5,23 +5,22 @@ problems.arrow                     records of the wrong shape, and ids that are 
 unit.json                          InstructionFacts
 """
 
-import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
 from xxhash import xxh3_128
 
 from app.catalog.duck import Database
-from app.catalog.keyed import MAX_KEY_BYTES
 from app.catalog.problems import ProblemWriter
+from app.catalog.records import make_row, stream_records
 from app.catalog.table import Table, TableWriter, index_table
 from app.catalog.tools import BuildTools
-from app.errors import DamagedFileError, UnknownInstructionError
-from app.json_object import JsonStream, NotTextError
+from app.errors import UnknownInstructionError
+from app.json_object import JsonStream
+from app.key_rules import KeyRule, KeyRules
 from app.storage import check_still, read_exactly, stamp_file
 
 TABLE = pa.schema(
@@ -35,10 +34,6 @@ TABLE = pa.schema(
         ("extra", pa.string()),
     ]
 )
-_KNOWN_FIELDS = frozenset({"instruction", "answer", "image_ids", "rel_ins_ids"})
-# Members in front of "data" are metadata; a file with more of them is a bare {id: record}.
-_MAX_METADATA = 8
-_MAX_DEPTH = 100  # of other fields; what writes the answer's JSON ends at some 250
 
 
 class InstructionFacts(msgspec.Struct, frozen=True):
@@ -69,14 +64,20 @@ class InstructionPage(NamedTuple):
 
 
 def build_instructions(
-    path: str, tools: BuildTools, folder: Path, advance: Callable[[int], None]
+    path: str,
+    rules: tuple[KeyRule, ...],
+    tools: BuildTools,
+    folder: Path,
+    advance: Callable[[int], None],
 ) -> None:
-    """Write the unit of an instructions file into `folder`; `advance` hears of the bytes read.
+    """Write the unit of an instructions file into `folder`, its image ids as the rules make them.
 
+    `advance` hears of the bytes read.
     Raises DamagedFileError if the file is not JSON of this form.
     """
     stamp = stamp_file(path)
     digest = xxh3_128()
+    key_rules = KeyRules(rules)
     with (
         open(path, "rb", buffering=0) as file,
         ProblemWriter(folder / "problems.arrow") as problems,
@@ -84,9 +85,9 @@ def build_instructions(
         read = read_exactly(file.fileno(), path, advance)
         stream = JsonStream(path, read, stamp.size_bytes, tools.limits.max_value_bytes)
         with TableWriter(folder, TABLE) as table:
-            for id, record in _records(stream, path):
+            for id, record in stream_records(stream, path):
                 try:
-                    row, text = _row(id, record)
+                    row, text = make_row(id, record, key_rules)
                 except (ValueError, RecursionError) as error:
                     problems.add("invalid_record", id.encode(errors="replace").decode(), str(error))
                 else:
@@ -106,98 +107,6 @@ def build_instructions(
     check_still(stamp)
     facts = InstructionFacts(digest.hexdigest(), rows, problems.counts)
     (folder / "unit.json").write_bytes(msgspec.json.encode(facts))
-
-
-def _records(stream: JsonStream, path: str) -> Iterator[tuple[str, Any]]:
-    """The (id, record) pairs of {"meta": …, "data": {id: record}}, or of a bare {id: record}."""
-    if stream.peek() != "{":
-        raise DamagedFileError(
-            f'{path}: an object was expected, {{"meta": …, "data": {{id: record}}}}'
-        )
-    held: list[tuple[str, Any]] = []
-    is_wrapped = False
-    for name in stream.members():
-        if (
-            name == "data"
-            and not is_wrapped
-            and len(held) <= _MAX_METADATA
-            and stream.peek() == "{"
-        ):
-            is_wrapped = True
-            held = []
-            for id in stream.members():
-                yield id, _value(stream)
-        elif name == "data" and is_wrapped:
-            raise DamagedFileError(f'{path}: it has more than one "data"')
-        elif is_wrapped:
-            _value(stream)
-        elif name == "data" and stream.peek() == "[":
-            raise DamagedFileError(f'{path}: "data" is a list; it has to be {{id: record}}')
-        elif len(held) <= _MAX_METADATA:
-            held.append((name, _value(stream)))
-        else:
-            yield from held[:1]
-            held = [*held[1:], (name, _value(stream))]
-    stream.end()
-    yield from held
-
-
-def _value(stream: JsonStream) -> Any:
-    try:
-        return stream.value()
-    except NotTextError as error:
-        return error
-
-
-def _row(id: str, record: Any) -> tuple[tuple[Any, ...], bytes]:
-    """The row of a record, and all it holds as JSON; raises ValueError saying what is wrong."""
-    if isinstance(record, NotTextError):
-        raise ValueError(f"the record is not UTF-8: {record}")
-    if not isinstance(record, dict):
-        raise ValueError("the record is not an object")
-    if not id or len(id.encode(errors="replace")) > MAX_KEY_BYTES:
-        raise ValueError(f"the id is empty or longer than {MAX_KEY_BYTES} bytes")
-    for name in ("instruction", "answer"):
-        if not isinstance(record.get(name), str):
-            raise ValueError(f"{name} is missing or not text")
-    lists = []
-    for name in ("image_ids", "rel_ins_ids"):
-        ids = record.get(name)
-        if ids is None:
-            ids = []
-        if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
-            raise ValueError(f"{name} is not a list of text")
-        lists.append(ids)
-    others = {name: value for name, value in record.items() if name not in _KNOWN_FIELDS}
-    extra = _extra(others) if others else None
-    row = (id, record["instruction"], record["answer"], *lists, extra)
-    return row, msgspec.json.encode(row)
-
-
-def _extra(others: dict[str, Any]) -> str:
-    """Other fields as JSON text; NaN and infinities, which JSON does not have, become null."""
-    if _is_deep(others, _MAX_DEPTH):
-        raise ValueError(f"its other fields are nested over {_MAX_DEPTH} deep")
-    try:
-        return json.dumps(others, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        return json.dumps(_finite(others), ensure_ascii=False)
-
-
-def _is_deep(value: Any, left: int) -> bool:
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list):
-        return False
-    return left == 0 or any(_is_deep(one, left - 1) for one in value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _drop_superseded(folder: Path, joins: Database) -> tuple[int, xxh3_128]:

@@ -10,6 +10,7 @@ from app.catalog.limits import BuildLimits
 from app.catalog.units import fingerprint, fingerprint_file
 from app.data_yaml import Dataset, DataYaml, list_image_files
 from app.errors import SourceError
+from app.key_rules import KeyRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class SourceUnit:
     state: str  # the file's fingerprint when this was planned
     key_column: str | None = None
     value_column: str | None = None
+    key_rules: tuple[KeyRule, ...] = ()  # of an instructions file
 
     @property
     def is_images(self) -> bool:
@@ -46,10 +48,10 @@ def plan_dataset(dataset: Dataset, limits: BuildLimits) -> DatasetPlan:
     bounds = (limits.max_value_bytes, limits.max_page_bytes)
     try:
         path = str(dataset.mimicit_path)
-        instructions = _source("instructions", path, bounds)
+        instructions = _source("instructions", path, bounds, key_rules=dataset.key_rules)
         columns = (dataset.key_column, dataset.value_column)
         files = [] if dataset.images_path is None else list_image_files(dataset.images_path)
-        image_files = tuple(_source("file", str(file), bounds, *columns) for file in files)
+        image_files = tuple(_source("file", str(file), bounds, columns) for file in files)
         images = None
         if dataset.images_path is not None:
             images = f"images-{fingerprint(*[file.name for file in image_files])}"
@@ -61,10 +63,18 @@ def plan_dataset(dataset: Dataset, limits: BuildLimits) -> DatasetPlan:
     return DatasetPlan(dataset, instructions, image_files, images, config_name, unit)
 
 
-def _source(kind: str, path: str, bounds: tuple[int, int], *columns: str | None) -> SourceUnit:
+def _source(
+    kind: str,
+    path: str,
+    bounds: tuple[int, int],
+    columns: tuple[str | None, ...] = (),
+    key_rules: tuple[KeyRule, ...] = (),
+) -> SourceUnit:
     state = fingerprint_file(path)
-    name = f"{kind}-{fingerprint(state, bounds, columns)}"
-    return SourceUnit(name, path, os.stat(path).st_size, state, *columns)
+    name = f"{kind}-{fingerprint(state, bounds, (*columns, *key_rules))}"
+    key_column, value_column = columns or (None, None)
+    size_bytes = os.stat(path).st_size
+    return SourceUnit(name, path, size_bytes, state, key_column, value_column, key_rules)
 
 
 def plan_catalog(data_yaml: DataYaml, limits: BuildLimits) -> list[DatasetPlan]:

@@ -61,7 +61,7 @@ def _build_source(
                 columns = (source.key_column, source.value_column)
                 index_file(source.path, *columns, tools, folder, advance)
             else:
-                build_instructions(source.path, tools, folder, advance)
+                build_instructions(source.path, source.key_rules, tools, folder, advance)
             check_unchanged(source.path, source.state)
     except SourceError as error:
         return str(error)
