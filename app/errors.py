@@ -7,6 +7,7 @@ MimicitError
 │   └── UnsupportedError     a legal file that the byte-range reader does not enter
 ├── CatalogError             the catalog is missing, stale or can not be built
 ├── WorkerDiedError          a process that did part of the work was killed
+├── ClusterError             no cluster of machines can be reached
 ├── UnknownDatasetError, UnknownInstructionError, UnknownImageError
 ├── AmbiguousKeyError        more than one source has it
 ├── StepOutOfRangeError      the epoch has no such step
@@ -80,6 +81,12 @@ class WorkerDiedError(MimicitError):
     """A process that did part of the work was killed, or was never ready for it."""
 
     code = "worker_died"
+
+
+class ClusterError(MimicitError):
+    """The cluster that the work was to be done on can not be reached or used."""
+
+    code = "cluster"
 
 
 class UnknownDatasetError(MimicitError):

@@ -1,1 +1,1 @@
-"""Work done item by item: here, or in processes side by side."""
+"""Work done item by item: here, in processes side by side, or on a cluster."""
