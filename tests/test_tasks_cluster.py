@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,17 +16,7 @@ from app.errors import ClusterError, DamagedFileError
 from app.tasks.cluster import connect
 from app.tasks.job import Advance
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("ray") is None, reason="the extra [ray] is not installed"),
-]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[RayCluster]:
-    started = RayCluster()
-    yield started
-    started.close()
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 
 class Notes:
@@ -83,9 +72,11 @@ def start_driver(address: str, folder: Path, seconds: float, items: int) -> "sub
 
 
 @pytest.mark.parametrize("way", ["host:port", "ray://", "auto"])
-def test_every_item_is_done_on_both_machines(cluster: RayCluster, tmp_path: Path, way: str) -> None:
-    cluster.start_other()
-    ways = {"host:port": cluster.address, "ray://": cluster.client_address, "auto": "auto"}
+def test_every_item_is_done_on_both_machines(
+    ray_cluster: RayCluster, tmp_path: Path, way: str
+) -> None:
+    ray_cluster.start_other()
+    ways = {"host:port": ray_cluster.address, "ray://": ray_cluster.client_address, "auto": "auto"}
     driver = start_driver(ways[way], tmp_path, 0.3, 12)
     printed, said = driver.communicate(timeout=120)
     assert driver.returncode == 0, said
@@ -99,9 +90,9 @@ def test_every_item_is_done_on_both_machines(cluster: RayCluster, tmp_path: Path
     }
 
 
-def test_a_machine_that_dies_is_survived(cluster: RayCluster, tmp_path: Path) -> None:
-    other = cluster.start_other()
-    driver = start_driver(cluster.address, tmp_path, 1.0, 12)
+def test_a_machine_that_dies_is_survived(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    other = ray_cluster.start_other()
+    driver = start_driver(ray_cluster.address, tmp_path, 1.0, 12)
     assert driver.stdout is not None
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("*-on-127.0.0.3-*"))) < 2 and time.monotonic() < deadline:
@@ -118,11 +109,11 @@ def test_a_machine_that_dies_is_survived(cluster: RayCluster, tmp_path: Path) ->
     assert all(begun.count(number) == 1 for number in finished)  # none that was done
 
 
-def test_what_a_job_raises_ends_it(cluster: RayCluster, tmp_path: Path) -> None:
-    cluster.start_other()
+def test_what_a_job_raises_ends_it(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    ray_cluster.start_other()
     code = _DRIVER.replace("range(int(sys.argv[4]))", "[1, -2, 3]")
     done = subprocess.run(
-        [sys.executable, "-c", code, cluster.address, str(tmp_path), "0", "0"],
+        [sys.executable, "-c", code, ray_cluster.address, str(tmp_path), "0", "0"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -132,11 +123,11 @@ def test_what_a_job_raises_ends_it(cluster: RayCluster, tmp_path: Path) -> None:
     assert "app.errors.DamagedFileError: -2 is below zero" in done.stderr
 
 
-def test_an_item_that_kills_its_process_ends_it(cluster: RayCluster, tmp_path: Path) -> None:
-    cluster.start_other()
+def test_an_item_that_kills_its_process_ends_it(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    ray_cluster.start_other()
     code = _DRIVER.replace("range(int(sys.argv[4]))", "[1, 13, 3]")
     done = subprocess.run(
-        [sys.executable, "-c", code, cluster.address, str(tmp_path), "0", "0"],
+        [sys.executable, "-c", code, ray_cluster.address, str(tmp_path), "0", "0"],
         capture_output=True,
         text=True,
         timeout=120,

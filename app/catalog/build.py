@@ -1,6 +1,7 @@
 """Builds a catalog: every unit that is not there yet, then the manifest that names them all."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,8 @@ from app.catalog.units import FORMAT_VERSION, UnitStore
 from app.data_yaml import DataYaml
 from app.errors import CatalogError, SourceError
 from app.progress import Progress, Report
+from app.tasks.job import ChooseRunner
+from app.tasks.processes import choose_runner
 
 T = TypeVar("T")
 
@@ -48,20 +51,23 @@ def build_catalog(
     report: Report,
     *,
     wait_seconds: float,
+    choose: ChooseRunner | None = None,
 ) -> Manifest:
     """Make the catalog in `folder` what the data YAML calls for, and return its manifest.
 
-    Only what is missing or stale is built; the manifest is replaced last, so a reader and a crash
+    Sources are read in processes of this machine, unless `choose` has them read elsewhere. Only
+    what is missing or stale is built; the manifest is replaced last, so a reader and a crash
     have the old catalog or the new one. Raises CatalogError, with every source that can not be
     read, and leaves the old catalog in place.
     """
     store = UnitStore(folder / "units")
+    choose = choose or partial(choose_runner, limits.processes)
     try:
         with build_lock(folder, lambda who: report(Progress(f"waiting for {who}")), wait_seconds):
             before = load_manifest(folder)
             kept = {name for entry in before.datasets for name in entry.units} if before else set()
             plans = plan_catalog(data_yaml, limits)
-            _build_sources(store, plans, limits, report)
+            _build_sources(store, plans, limits, choose, report)
             with BuildTools(limits, store.spill_folder) as tools:
                 _build_joined(store, plans, tools, report)
             entries = [_entry(plan) for plan in plans]
@@ -106,14 +112,18 @@ def _facts(store: UnitStore, name: str, kind: type[T]) -> T:
 
 
 def _build_sources(
-    store: UnitStore, plans: list[DatasetPlan], limits: BuildLimits, report: Report
+    store: UnitStore,
+    plans: list[DatasetPlan],
+    limits: BuildLimits,
+    choose: ChooseRunner,
+    report: Report,
 ) -> None:
     sources: dict[str, SourceUnit] = {}
     for plan in plans:
         for source in (plan.instructions, *plan.image_files):
             sources[source.name] = source
     missing = [source for name, source in sources.items() if not store.has(name)]
-    mistakes = build_sources(store, missing, limits, report)
+    mistakes = build_sources(store, missing, limits, choose, report)
     if mistakes:
         raise CatalogError("\n".join(["sources that can not be served:", *sorted(mistakes)]))
 

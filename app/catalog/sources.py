@@ -15,8 +15,7 @@ from app.errors import SourceError
 from app.progress import Progress, Report
 from app.storage import changed_while_indexed
 from app.tasks.here import Here
-from app.tasks.job import Advance
-from app.tasks.processes import choose_runner
+from app.tasks.job import Advance, ChooseRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +32,17 @@ class _BuildSource:
 
 
 def build_sources(
-    store: UnitStore, sources: list[SourceUnit], limits: BuildLimits, report: Report
+    store: UnitStore,
+    sources: list[SourceUnit],
+    limits: BuildLimits,
+    choose: ChooseRunner,
+    report: Report,
 ) -> list[str]:
     """Build the units, and say what is wrong with each source that can not be read."""
     # The largest first, so that no long one is left for the end.
     by_size = sorted(sources, key=lambda source: -source.size_bytes)
     sizes_bytes = [source.size_bytes for source in by_size]
-    runner = choose_runner(limits.processes, sizes_bytes)
+    runner = choose(sizes_bytes)
     if not isinstance(runner, Here):
         limits = replace(limits, processes=1)  # one thread each
 

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 from xxhash import xxh3_128_hexdigest
@@ -46,8 +47,8 @@ class UnitStore:
 
     @property
     def spill_folder(self) -> Path:
-        """Where DuckDB may put what does not fit its memory; it removes it again."""
-        return self.folder / f"{_TEMPORARY}spill-{os.getpid()}"
+        """A new folder for what does not fit DuckDB's memory; it removes it again."""
+        return self.folder / f"{_TEMPORARY}spill-{uuid4().hex}"
 
     def path(self, name: str) -> Path:
         """Where the unit of that name is, or would be."""

@@ -10,6 +10,7 @@ from app.data_yaml import DataYaml, load_data_yaml
 from app.errors import MimicitError
 from app.progress import Report
 from app.settings import Settings
+from app.tasks.job import ChooseRunner
 
 
 def load_mounted(settings: Settings) -> DataYaml:
@@ -35,10 +36,17 @@ def build_limits(settings: Settings) -> BuildLimits:
     )
 
 
-def build(data_yaml: DataYaml, settings: Settings, report: Report) -> Manifest:
+def build(
+    data_yaml: DataYaml, settings: Settings, report: Report, choose: ChooseRunner | None = None
+) -> Manifest:
     """Make the catalog what the data YAML calls for, as `build_catalog`."""
     folder = catalog_folder(data_yaml, settings)
     limits = build_limits(settings)
     return build_catalog(
-        data_yaml, folder, limits, report, wait_seconds=settings.build_wait_seconds
+        data_yaml,
+        folder,
+        limits,
+        report,
+        wait_seconds=settings.build_wait_seconds,
+        choose=choose,
     )

@@ -4,7 +4,8 @@ from rich.console import Console
 
 from app.catalog.build import is_fresh
 from app.cli.catalogs import build, build_limits, catalog_folder, load_mounted
-from app.cli.options import CatalogOption, ConfigOption, DataArgument
+from app.cli.options import CatalogOption, ClusterOption, ConfigOption, DataArgument
+from app.cli.runners import open_runners
 from app.progress_lines import show_progress
 from app.settings import load_settings
 
@@ -13,6 +14,7 @@ def index(
     data: DataArgument = None,
     catalog_dir: CatalogOption = None,
     config: ConfigOption = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Build the catalog of a data YAML, reading only what is new or has changed."""
     settings = load_settings(config, data_yaml=data, catalog_dir=catalog_dir)
@@ -22,6 +24,6 @@ def index(
     if is_fresh(data_yaml, folder, build_limits(settings)):
         console.print(f"{folder} is up to date")
         return
-    with show_progress(console) as show:
-        manifest = build(data_yaml, settings, show)
+    with open_runners(settings, cluster) as choose, show_progress(console) as show:
+        manifest = build(data_yaml, settings, show, choose)
     console.print(f"{folder} is built: revision {manifest.revision}", highlight=False)

@@ -25,3 +25,6 @@ class Runner(Protocol):
 
     def run(self, job: Job[Item, Result], items: Sequence[Item], watch: Watch) -> Iterator[Result]:
         """The results, in the order in which they are done; what a job raises ends it all."""
+
+
+ChooseRunner = Callable[[Sequence[int]], Runner]  # takes how many bytes each of the items has
