@@ -11,7 +11,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import batch_memory, batches, indexing, lookup, opening, resizing, serving
+from benchmarks import (
+    batch_memory,
+    batches,
+    converting,
+    indexing,
+    lookup,
+    opening,
+    resizing,
+    serving,
+)
 from benchmarks.data import Data
 from benchmarks.machine import describe
 from benchmarks.report import Result, show, to_markdown
@@ -33,6 +42,7 @@ class Name(StrEnum):
 
     LOOKUP = "lookup"
     INDEX = "index"
+    CONVERT = "convert"
     HTTP = "http"
     OPEN = "open"
     BATCHES = "batches"
@@ -67,6 +77,7 @@ def main(
         runs: dict[Name, Callable[[], Iterator[Result]]] = {
             Name.LOOKUP: lambda: lookup.run(data, quick),
             Name.INDEX: lambda: indexing.run(data, quick, large),
+            Name.CONVERT: lambda: converting.run(data, quick),
             Name.HTTP: lambda: serving.run(data, quick),
             Name.OPEN: lambda: opening.run(data, quick),
             Name.BATCHES: lambda: batches.run(data, quick),
