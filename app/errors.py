@@ -5,6 +5,7 @@ MimicitError
 ├── SourceError              a source file can not be read as what it should be
 │   ├── DamagedFileError     its bytes break the format's own rules
 │   └── UnsupportedError     a legal file that the byte-range reader does not enter
+├── ConvertError             what is to be converted is not what it should be, or can not be written
 ├── CatalogError             the catalog is missing, stale or can not be built
 ├── WorkerDiedError          a process that did part of the work was killed
 ├── ClusterError             no cluster of machines can be reached
@@ -15,6 +16,7 @@ MimicitError
 ├── RevisionChangedError     the request pins another catalog revision
 ├── SourceChangedError       a source is no longer what the catalog was built from
 ├── ImageUnreadableError     the value is there, a picture can not be made of it
+│   └── PictureTooLargeError it has more pixels than are decoded
 ├── TooLargeError            over a limit, which the message names
 ├── OverloadedError          too much in flight
 └── NotReadyError            the catalog is not open yet
@@ -69,6 +71,12 @@ class DamagedFileError(SourceError):
 
 class UnsupportedError(SourceError):
     """A legal file whose values the byte-range reader does not enter; DuckDB reads it."""
+
+
+class ConvertError(MimicitError):
+    """What is to be converted is not what it should be, or its output can not be written."""
+
+    code = "convert"
 
 
 class CatalogError(MimicitError):
@@ -145,6 +153,10 @@ class ImageUnreadableError(MimicitError):
     """The key exists, but its value can not be turned into what was asked for."""
 
     code = "image_unreadable"
+
+
+class PictureTooLargeError(ImageUnreadableError):
+    """The picture has more pixels than are decoded."""
 
 
 class TooLargeError(MimicitError):

@@ -33,7 +33,7 @@ def show_progress(console: Console) -> Iterator[Report]:
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("indexing", total=None)
+        task = bar.add_task("starting", total=None)
 
         def show(progress: Progress) -> None:
             total = progress.total_bytes or None

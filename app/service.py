@@ -1,7 +1,9 @@
 """A worker's open catalog, and the threads that read and resize for it; no HTTP."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from app.batcher import Batcher
 from app.catalog.catalog import Catalog
@@ -9,6 +11,7 @@ from app.catalog.dataset import Dataset
 from app.catalog.image_source import ImageSource
 from app.catalog.instructions import Instruction, InstructionPage, InstructionTable
 from app.catalog.manifest import Manifest
+from app.catalog.search import Search
 from app.errors import MimicitError, TooLargeError, UnknownImageError
 from app.images.resize import Resize, resize
 from app.images.stored import decode
@@ -16,6 +19,8 @@ from app.parquet.place import Place
 from app.pool import Pool
 from app.settings import Settings
 from app.storage import WouldBlockError
+
+T = TypeVar("T")
 
 # Read and decoded in 0.2 ms. A larger picture takes longer than the thread it is then left to, and
 # everybody else on the event loop would wait for it.
@@ -102,18 +107,19 @@ class Service:
         return await self._reads.run(partial(dataset.list_context, ids))
 
     async def search(
-        self,
-        table: InstructionTable,
-        first: int,
-        limit: int,
-        text: str | None,
-        image_id: str | None,
+        self, table: InstructionTable, first: int, limit: int, search: Search
     ) -> InstructionPage:
-        """Instructions from row `first` on that have the text and the image."""
+        """Instructions from row `first` on that `search` asks for."""
         max_bytes = self.settings.max_answer_bytes
-        return await self._searches.run(
-            partial(table.search, first, limit, max_bytes, text, image_id)
-        )
+        return await self.ask(partial(table.search, first, limit, max_bytes, search))
+
+    async def ask(self, call: Callable[[], T]) -> T:
+        """What a call returns that asks DuckDB, one at a time; raises OverloadedError."""
+        return await self._searches.run(call)
+
+    async def read(self, call: Callable[[], T]) -> T:
+        """What a call returns that may wait for a disk; raises OverloadedError."""
+        return await self._reads.run(call)
 
 
 def _read(source: ImageSource, place: Place, *, wait: bool) -> bytes:

@@ -72,6 +72,12 @@ class Settings(BaseSettings):
         description="DuckDB's memory, in each process. A row of a pandas file takes it 400 MB "
         "(two pages of 100 MB, as stored and decoded), and an indexing process stays under 1 GB.",
     )
+    convert_memory_bytes: Count = Field(
+        64 * _MIB,
+        description="DuckDB's memory in a process that converts, which so stays under 300 MB. "
+        "More may be needed to sort over five million keys, and by a Parquet file that can not be "
+        "read in place.",
+    )
     max_value_bytes: Count = Field(
         64 * _MIB,
         description="The largest stored image. Larger ones are problems, and never served: an "

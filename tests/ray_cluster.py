@@ -52,6 +52,11 @@ class RayNode:
             time.sleep(0.02)
         self.process.wait()
 
+    def is_working(self) -> bool:
+        """Whether a task runs on it: Ray gives the process its function's name."""
+        names = (Path(f"/proc/{pid}/cmdline") for pid in self._list_pids())
+        return any(b"ray::_work" in name.read_bytes() for name in names if name.exists())
+
     def _list_pids(self) -> list[int]:
         found = []
         for process in psutil.process_iter(["status"]):

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -69,12 +70,20 @@ def test_the_settings_page_has_every_setting_and_its_default() -> None:
         assert rows[name][0] == ("" if default is None else str(default)), name
 
 
+def list_commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """The commands by name, those of `mimicit convert` among them."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from list_commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
 def test_the_settings_page_has_every_command_and_flag() -> None:
     page = read("docs/settings.md")
     rows = table_rows(page)
-    commands = typer.main.get_command(cli).commands  # type: ignore[attr-defined]
     flags: dict[str, set[str]] = {}
-    for name, command in commands.items():
+    for name, command in list_commands(typer.main.get_command(cli)):
         assert f"| `mimicit {name} " in page
         for parameter in command.params:
             if parameter.param_type_name == "option":
@@ -179,7 +188,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def test_the_readme_links_to_every_page() -> None:
-    linked = set(re.findall(r"\]\((docs/[^)]+)\)", read("README.md")))
+    linked = set(re.findall(r"\]\((docs/[^)]+\.md)\)", read("README.md")))
     assert linked == {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
 
 

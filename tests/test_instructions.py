@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from app.catalog.dataset import Dataset
 from app.catalog.duck import Database
 from app.catalog.instructions import InstructionTable, build_instructions
 from app.catalog.limits import BuildLimits
+from app.catalog.search import Search
 from app.catalog.tools import BuildTools
 from app.data_yaml import load_data_yaml
 from app.errors import CatalogError, DamagedFileError, UnknownInstructionError
@@ -355,7 +357,7 @@ def test_a_page_ends_where_it_has_enough_bytes() -> None:
             seen += [one.row for one in page.items]
             first = page.next
         assert seen == list(range(20))
-        found, behind = table.search(0, 100, 3_000_000, "xx", None)
+        found, behind = table.search(0, 100, 3_000_000, Search(text="xx"))
         assert ([one.row for one in found], behind) == ([0, 1, 2], 3)
 
 
@@ -378,7 +380,7 @@ def test_search() -> None:
         def search(
             text: str | None, image: str | None = None, first: int = 0, limit: int = 9
         ) -> str:
-            found = table.search(first, limit, EVERYTHING, text, image).items
+            found = table.search(first, limit, EVERYTHING, Search(text, image)).items
             return "".join(one.id for one in found)
 
         assert search(None) == "abcde"
@@ -392,6 +394,76 @@ def test_search() -> None:
         assert search("red", first=1) == "b"
         assert search(None, limit=2) == "ab"
         assert search("absent") == search("red", "9") == ""
+
+
+ODD_TEXTS = (
+    "Kelvin \u212a and kelvin k",
+    "\u0130stanbul, istanbul, ISTANBUL",
+    "Stra\u00dfe STRASSE \u1e9e",
+    "\u01c5 \u01c6 \u24b6 \u24d0 \u2160 \u2170",
+    "\u732b and \u72ac, 100% [a-z]+ \\d (x|y)? ^$ . *",
+    "tab\there, line\nend, nul\0byte",
+    "\u0391\u03a3\u03a3 \u03b1\u03c3\u03c2",
+)
+
+
+@pytest.mark.parametrize("is_odd", [False, True])
+def test_search_finds_what_lower_case_has(is_odd: bool) -> None:
+    texts = [one for one in ODD_TEXTS if is_odd or not set(one) & set("\u212a\u0130")]
+    records = {str(n): record(instruction=one) for n, one in enumerate(texts)}
+    wanted = {one[at : at + size] for one in texts for size in (1, 3) for at in range(len(one))}
+    wanted |= {one.swapcase() for one in wanted} | {"K", "I", "i\u0307", "absent"}
+    with opened_text(json.dumps(records)) as table, duckdb.connect() as oracle:
+        assert table.facts.has_odd_letters is is_odd
+        for one in sorted(wanted):
+            found = table.search(0, 99, EVERYTHING, Search(text=one)).items
+            expected = [
+                str(n)
+                for n, text in enumerate([*texts])
+                if oracle.execute(
+                    "SELECT contains(lower($1), lower($3)) OR contains(lower($2), lower($3))",
+                    [text, ANSWER["answer"], one],
+                ).fetchall()[0][0]
+            ]
+            assert [item.id for item in found] == expected, ascii(one)
+
+
+def test_search_goes_on_from_window_to_window() -> None:
+    """More rows than the first windows have: some in the first, one in the last."""
+    rows = [0, 7, 4095, 4096, 20_000, 59_999]
+    records = {str(n): record(answer="Needle" if n in rows else "hay") for n in range(60_000)}
+    with opened_text(json.dumps(records)) as table:
+        for limit in (1, 2, 3, 6, 100):
+            seen: list[int] = []
+            first: int | None = 0
+            while first is not None:
+                page = table.search(first, limit, EVERYTHING, Search(text="nEEDLE"))
+                assert len(page.items) <= limit
+                seen += [one.row for one in page.items]
+                first = page.next
+            assert seen == rows
+        assert table.search(60_000, 5, EVERYTHING, Search(text="needle")).items == []
+        assert table.search(10**17, 5, EVERYTHING, Search(text="needle")).items == []
+
+
+def test_search_filters() -> None:
+    records = {
+        "one": record(image_ids=["1"]),
+        "two": record(image_ids=["1", "2"]),
+        "talk": record(rel_ins_ids=["one"]),
+    }
+    with opened_text(json.dumps(records)) as table:
+
+        def search(**wanted: Any) -> list[str]:
+            return [one.id for one in table.search(0, 9, EVERYTHING, Search(**wanted)).items]
+
+        assert search(has_several_images=True) == ["two"]
+        assert search(has_context=True) == ["talk"]
+        ids = pa.table({"id": ["two", "other", "two"]})
+        assert search(ids=ids) == ["two"]
+        assert search(has_context=True, contexts=ids) == ["two"]
+        assert search(ids=ids, has_context=True) == []
+        assert search(ids=pa.table({"id": pa.array([], pa.string())})) == []
 
 
 # A dataset of instructions, images and a train config

@@ -434,7 +434,7 @@ def test_dask_folder_through_the_catalog(
     for file, facts in zip(files, source.facts.files, strict=True):
         rows += oracle(file, facts.key_column or "", "base64")
     assert_agrees(source, rows)
-    assert source.facts.problems["duplicate_image"] == 1
+    assert source.facts.problems["conflicting_image"] == 1
     found, place = catalog.get_image("NEW")
     assert bytes(found.read(place, wait=True)) == b"QUJD"
     catalog.close()
@@ -505,7 +505,7 @@ def test_keys_of_any_text(tmp_path: Path) -> None:
         assert source.facts.problems == {
             "unnamed_image": 2,
             "long_key": 1,
-            "duplicate_image": 1,
+            "conflicting_image": 1,
         }
         assert source.facts.images == 14
 

@@ -25,10 +25,11 @@ REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-bench.
 LAYERS = [
     {"errors"},
     {"settings", "schemas", "storage", "images", "json_object", "group", "pool", "budget"}
-    | {"processes", "demo", "sampling", "progress", "key_rules"},
+    | {"processes", "demo", "sampling", "progress", "key_rules"}
+    | {"histogram", "charts"},
     {"parquet", "data_yaml", "tasks"},
     {"catalog"},
-    {"batches"},
+    {"batches", "check", "convert"},
     {"batcher"},
     {"service", "progress_lines"},
     {"routes"},
@@ -42,9 +43,10 @@ LAYER = {noun: number for number, nouns in enumerate(LAYERS) for noun in nouns}
 ONLY = {
     "demo": {"cli"},
     "settings": {"batcher", "service", "routes", "main", "server", "cli"},
-    "data_yaml": {"catalog", "cli"},
-    "json_object": {"catalog"},
-    "key_rules": {"data_yaml", "catalog"},
+    "convert": {"cli"},
+    "data_yaml": {"catalog", "convert", "cli"},
+    "json_object": {"catalog", "convert"},
+    "key_rules": {"data_yaml", "catalog", "check"},
     "duckdb": {"catalog"},
     "fastapi": {"routes", "main"},
     "fastapi_offline": {"routes"},
@@ -225,10 +227,17 @@ def test_one_version_everywhere() -> None:
 
 
 def test_everything_in_the_app_is_packed() -> None:
-    """setuptools packs modules of packages; anything else in app/ would have to be named."""
+    """setuptools packs modules of packages; anything else in app/ is named in package-data."""
     files = [path for path in (ROOT / "app").rglob("*") if path.is_file()]
-    others = [path for path in files if path.suffix not in (".py", ".pyc")]
-    assert others == []
+    others = {path for path in files if path.suffix not in (".py", ".pyc")}
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    named = {
+        path
+        for package, patterns in tool["package-data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    assert others == named
     assert {path.parent for path in MODULES} == {
         path.parent for path in MODULES if path.name == "__init__.py"
     }

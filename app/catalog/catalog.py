@@ -52,6 +52,8 @@ class Catalog:
         self._instructions: dict[str, InstructionTable] = {}
         self._images: dict[str, ImageSource] = {}
         self._contexts: dict[str, Table | None] = {}
+        self.folder = folder
+        self.manifest = manifest
         try:
             self.datasets = self._open_datasets(manifest)
         except FileNotFoundError as error:
@@ -111,6 +113,11 @@ class Catalog:
         if len(found) > 1:
             raise _ambiguous("image", key, [dataset for dataset, _, _ in found])
         return found[0][1:]
+
+    def list_file_units(self, images: ImageSource) -> list[Path]:
+        """The units of the source's files, in the order of its facts."""
+        entry = next(one for one in self.manifest.datasets if one.images == images.folder.name)
+        return [self._store.path(name) for name in entry.image_files]
 
     def _first_datasets(self, source: Callable[[Dataset], object]) -> Iterator[Dataset]:
         """The datasets, but of those that share a source only the first."""

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from xxhash import xxh3_128
 
@@ -21,6 +22,7 @@ from app.catalog.image_source import ImageSource
 from app.catalog.instructions import Instruction, InstructionFacts, InstructionTable
 from app.catalog.keyed import MAX_KEY_BYTES
 from app.catalog.problems import ProblemWriter
+from app.catalog.search import Search
 from app.catalog.table import Table, TableWriter, index_table, map_file, stream_rows
 from app.catalog.tools import BuildTools
 from app.errors import DamagedFileError
@@ -190,6 +192,7 @@ class Dataset:
         images: ImageSource | None,
         contexts: Table | None,
     ) -> None:
+        self.folder = folder
         self.name = name
         self.group = group
         self.num_samples = num_samples
@@ -207,6 +210,16 @@ class Dataset:
             return self.facts.usable
         return self.num_samples
 
+    @property
+    def contexts_path(self) -> Path:
+        """The table of context ids: the train config's, else that of the instructions."""
+        return (self.instructions if self._contexts is None else self).folder / "table.arrow"
+
+    @property
+    def has_train_config(self) -> bool:
+        """Whether a train config says what goes before an instruction."""
+        return self._contexts is not None
+
     def count_problems(self) -> dict[str, int]:
         """How many problems of each kind its sources and it have."""
         counts: dict[str, int] = {}
@@ -215,6 +228,32 @@ class Dataset:
             for kind, count in found.items():
                 counts[kind] = counts.get(kind, 0) + count
         return dict(sorted(counts.items()))
+
+    def make_search(
+        self,
+        *,
+        text: str | None = None,
+        has_several_images: bool = False,
+        has_context: bool = False,
+        has_problem: bool = False,
+    ) -> Search:
+        """A search of its instructions; one that `has_problem` is one that a problem names."""
+        contexts = ids = None
+        if has_context and self.has_train_config:
+            rows = stream_rows(self.contexts_path, ["id", "rel_ins_ids"]).read_all()
+            contexts = rows.filter(pc.greater(pc.list_value_length(rows["rel_ins_ids"]), 0))
+        if has_problem:
+            folders = (self.folder, self.instructions.folder)
+            ids = pa.concat_tables(
+                stream_rows(folder / "problems.arrow", ["name"]).read_all() for folder in folders
+            ).rename_columns(["id"])
+        return Search(
+            text=text,
+            has_several_images=has_several_images,
+            has_context=has_context,
+            contexts=contexts,
+            ids=ids,
+        )
 
     def context_ids(self, instruction: Instruction) -> list[str]:
         """The ids that go before the instruction: the train config's, else its own rel_ins_ids."""

@@ -67,14 +67,17 @@ class Database:
             yield from cursor.sql(sql).to_arrow_reader(batch_rows)
 
     def query_rows(
-        self, sql: str, tables: dict[str, Any], parameters: Sequence[object]
+        self,
+        sql: str,
+        tables: dict[str, Any],
+        parameters: Sequence[object] | dict[str, object],
     ) -> list[tuple[Any, ...]]:
         """The whole answer to a query over Arrow tables; the SQL bounds how long it is."""
         with self.cursor() as cursor:
             for name, table in tables.items():
                 cursor.register(name, table)
             try:
-                rows: list[tuple[Any, ...]] = cursor.execute(sql, list(parameters)).fetchall()
+                rows: list[tuple[Any, ...]] = cursor.execute(sql, parameters).fetchall()
             except duckdb.OutOfMemoryException as error:
                 raise OverloadedError(
                     "searching takes more memory than the setting duckdb_memory_bytes"

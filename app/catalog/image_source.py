@@ -1,15 +1,13 @@
 """A dataset's images, whatever files they lie in: built from the files' units, opened by workers.
 
 keys.lmdb       key → place, in key order
-keys.arrow      key, length, form: the same in a table, for DuckDB's joins
+keys.arrow      key, length, form, hash: the same in a table, for DuckDB's joins
 pages.bin       the files' pages, one after the other
 seeks.bin       their seek points
 problems.arrow  null, empty and undecodable values, and keys that are there twice
 unit.json       ImageFacts
 """
 
-import struct
-from array import array
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,30 +15,21 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pyarrow as pa
-from xxhash import xxh3_128
 
 from app.catalog.duck import Database, ParquetRows
 from app.catalog.image_file import FileFacts
+from app.catalog.image_merge import KEYS, PLACE, ImageMerge
 from app.catalog.image_rows import ROWS
-from app.catalog.keyed import MAX_KEY_BYTES, KeyedFile, sort_key, write_keyed
+from app.catalog.keyed import KeyedFile, sort_key, write_keyed
 from app.catalog.problems import ProblemWriter
 from app.catalog.table import map_file, stream_rows
 from app.errors import DamagedFileError, OverloadedError, SourceChangedError, UnknownImageError
-from app.images.stored import Form
 from app.parquet.pages import pack_page, unpack_page
-from app.parquet.place import PLACE_TYPE, Place
+from app.parquet.place import Place
 from app.parquet.reader import PageCache, Stored, ValueReader
 from app.storage import FileStamp, Storage
 
-KEYS = pa.schema([("key", pa.string()), ("length", pa.uint32()), ("form", pa.uint8())])
-_PLACE = struct.Struct("<QQIIB")
 _SORTED_ROWS = 65_536
-_PROBLEM_OF_FORM = {
-    Form.NULL: ("null_image", "its value is null"),
-    Form.EMPTY: ("empty_image", "its value is empty"),
-    Form.UNDECODABLE: ("undecodable_image", "its value is not base64"),
-    Form.TOO_LARGE: ("large_image", "its value is over max_value_bytes"),
-}
 
 
 class ImageFacts(msgspec.Struct, frozen=True):
@@ -64,7 +53,7 @@ def build_images(units: list[Path], database: Database, folder: Path) -> None:
         msgspec.json.decode((unit / "unit.json").read_bytes(), type=FileFacts) for unit in units
     ]
     _join_pages(units, files, folder)
-    merge = _Merge()
+    merge = ImageMerge()
     with (
         ProblemWriter(folder / "problems.arrow") as problems,
         pa.ipc.new_file(str(folder / "keys.arrow"), KEYS) as table,
@@ -124,99 +113,6 @@ def _sort_keys(keys: pa.Array) -> pa.Array:
     )
 
 
-class _Merge:
-    """Turns sorted rows into index entries, counting and digesting what is kept."""
-
-    def __init__(self) -> None:
-        self.images = 0
-        self.readable = 0
-        self.stored_bytes = 0
-        # A digest a column: their concatenation does not depend on how rows came in batches.
-        self._digests = [xxh3_128() for _ in range(5)]
-
-    def digest(self) -> str:
-        """A digest of the keys and of the length, hash and form of their values."""
-        return xxh3_128(b"".join(part.digest() for part in self._digests)).hexdigest()
-
-    def entries(
-        self,
-        batches: Iterator[pa.RecordBatch],
-        table: pa.RecordBatchFileWriter,
-        problems: ProblemWriter,
-        *,
-        last_wins: bool,
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """The (key, place) pairs to keep, while `table` and `problems` are written."""
-        held: tuple[str, bytes, Place] | None = None
-        kept: list[tuple[str, bytes, Place]] = []
-        for batch in batches:
-            keys = batch.column("key").to_pylist()
-            columns = [batch.column(name).to_pylist() for name in PLACE_TYPE.names or ()]
-            for key, *fields in zip(keys, *columns, strict=True):
-                encoded = self._checked(key, problems)
-                if encoded is None:
-                    continue
-                row = (key, encoded, Place(*fields))
-                if held is not None and held[1] == encoded:
-                    problems.add("duplicate_image", key, "the source has this key more than once")
-                    held = row if last_wins else held
-                    continue
-                if held is not None:
-                    kept.append(held)
-                held = row
-            yield from self._keep(kept, table, problems)
-            kept = []
-        yield from self._keep([held] if held else [], table, problems)
-
-    @staticmethod
-    def _checked(key: str | None, problems: ProblemWriter) -> bytes | None:
-        encoded = (key or "").encode()
-        if not encoded:
-            problems.add("unnamed_image", "", "its key is null, empty or not text")
-            return None
-        if len(encoded) > MAX_KEY_BYTES:
-            problems.add("long_key", key or "", f"its key is longer than {MAX_KEY_BYTES} bytes")
-            return None
-        return encoded
-
-    def _keep(
-        self,
-        rows: list[tuple[str, bytes, Place]],
-        table: pa.RecordBatchFileWriter,
-        problems: ProblemWriter,
-    ) -> Iterator[tuple[bytes, bytes]]:
-        for key, encoded, place in rows:
-            if place.form in _PROBLEM_OF_FORM:
-                kind, detail = _PROBLEM_OF_FORM[Form(place.form)]
-                problems.add(kind, key, detail)
-            else:
-                self.readable += 1
-            yield encoded, _PLACE.pack(*place)
-        places = np.array([place for _, _, place in rows], PLACE_TYPE)
-        encoded_keys = [encoded for _, encoded, _ in rows]
-        self.images += len(rows)
-        self.stored_bytes += int(places["length"].sum(dtype=np.uint64))
-        parts = (
-            array("I", map(len, encoded_keys)).tobytes(),
-            b"".join(encoded_keys),
-            places["length"].tobytes(),
-            places["hash"].tobytes(),
-            places["form"].tobytes(),
-        )
-        for digest, part in zip(self._digests, parts, strict=True):
-            digest.update(part)
-        table.write_batch(
-            pa.record_batch(
-                [
-                    pa.array([key for key, _, _ in rows], pa.string()),
-                    pa.array(places["length"]),
-                    pa.array(places["form"]),
-                ],
-                schema=KEYS,
-            )
-        )
-
-
 class ImageSource:
     """A dataset's images, opened: places by key, and the stored bytes at a place."""
 
@@ -227,8 +123,9 @@ class ImageSource:
         cache: PageCache,
         rows: ParquetRows,
     ) -> None:
+        self.folder = folder
         self.facts = msgspec.json.decode((folder / "unit.json").read_bytes(), type=ImageFacts)
-        self._keys = KeyedFile(folder / "keys.lmdb", _PLACE.size)
+        self._keys = KeyedFile(folder / "keys.lmdb", PLACE.size)
         files = tuple(file.stamp for file in self.facts.files)
         columns = {file.path: file.value_parts for file in self.facts.files}
         self.reader = ValueReader(
@@ -250,7 +147,7 @@ class ImageSource:
             record = self._keys.get(key.encode())
         except UnicodeEncodeError:
             return None
-        return None if record is None else Place(*_PLACE.unpack(record))
+        return None if record is None else Place(*PLACE.unpack(record))
 
     def get_place(self, key: str) -> Place:
         """The place of the key's value; raises UnknownImageError."""
@@ -266,7 +163,14 @@ class ImageSource:
     def list_keys(self, after: str, prefix: str, limit: int) -> list[tuple[str, Place]]:
         """At most `limit` keys that begin with `prefix` and come after `after`, in key order."""
         found = self._keys.list_after(after.encode(), limit, prefix.encode())
-        return [(key.decode(), Place(*_PLACE.unpack(record))) for key, record in found]
+        return [(key.decode(), Place(*PLACE.unpack(record))) for key, record in found]
+
+    def sample_keys(self, limit: int) -> list[str]:
+        """At most `limit` keys, spread evenly over all of them."""
+        with pa.memory_map(str(self.folder / "keys.arrow")) as file, pa.ipc.open_file(file) as keys:
+            column = keys.read_all().column("key")
+            rows = np.linspace(0, len(column) - 1, min(limit, len(column)), dtype=int)
+            return [column[row].as_py() for row in rows.tolist()]
 
 
 def _read_row(

@@ -16,6 +16,7 @@ from xxhash import xxh3_128
 from app.catalog.duck import Database
 from app.catalog.problems import ProblemWriter
 from app.catalog.records import make_row, stream_records
+from app.catalog.search import Search, find_rows, has_odd_letters
 from app.catalog.table import Table, TableWriter, index_table
 from app.catalog.tools import BuildTools
 from app.errors import UnknownInstructionError
@@ -40,7 +41,9 @@ class InstructionFacts(msgspec.Struct, frozen=True):
     """What is known of a dataset's instructions; `digest` is of all they hold, in order."""
 
     digest: str
+    path: str
     instructions: int
+    has_odd_letters: bool  # as `search` has to know
     problems: dict[str, int]
 
 
@@ -84,6 +87,7 @@ def build_instructions(
     ):
         read = read_exactly(file.fileno(), path, advance)
         stream = JsonStream(path, read, stamp.size_bytes, tools.limits.max_value_bytes)
+        is_odd = False
         with TableWriter(folder, TABLE) as table:
             for id, record in stream_records(stream, path):
                 try:
@@ -93,6 +97,7 @@ def build_instructions(
                 else:
                     table.add(row, len(text))
                     digest.update(text)
+                    is_odd = is_odd or has_odd_letters(text)
         superseded = 0
 
         def note(id: str) -> None:
@@ -105,7 +110,7 @@ def build_instructions(
         if superseded:
             rows, digest = _drop_superseded(folder, tools.joins)
     check_still(stamp)
-    facts = InstructionFacts(digest.hexdigest(), rows, problems.counts)
+    facts = InstructionFacts(digest.hexdigest(), path, rows, is_odd, problems.counts)
     (folder / "unit.json").write_bytes(msgspec.json.encode(facts))
 
 
@@ -131,20 +136,12 @@ def _drop_superseded(folder: Path, joins: Database) -> tuple[int, xxh3_128]:
     return kept.rows, digest
 
 
-_SEARCH = """
-SELECT row FROM instructions
-WHERE row >= $1
-  AND ($2 IS NULL OR contains(lower(instruction), lower($2)) OR contains(lower(answer), lower($2)))
-  AND ($3 IS NULL OR list_contains(image_ids, $3))
-ORDER BY row LIMIT $4
-"""
-
-
 class InstructionTable:
     """A dataset's instructions, opened."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         self._database = database
+        self.folder = folder
         self.facts = msgspec.json.decode((folder / "unit.json").read_bytes(), type=InstructionFacts)
         self._table = Table(folder)
 
@@ -168,6 +165,10 @@ class InstructionTable:
         """The row of the instruction of that id, or None."""
         return self._table.find_row(id)
 
+    def list_ids(self, after: str, limit: int) -> list[str]:
+        """At most `limit` ids that come after `after` in their order."""
+        return self._table.list_ids(after, limit)
+
     def take(self, rows: Sequence[int], columns: list[str]) -> pa.RecordBatch:
         """Those columns of `TABLE` for those rows, of which there is at least one, in order."""
         return self._table.take(rows, columns)
@@ -187,18 +188,15 @@ class InstructionTable:
         is_more = bool(rows) and behind < self.facts.instructions
         return InstructionPage([Instruction(**row) for row in rows], behind if is_more else None)
 
-    def search(
-        self, first: int, limit: int, max_bytes: int, text: str | None, image_id: str | None
-    ) -> InstructionPage:
-        """As `list_page`, but only those that have `text` in instruction or answer (letter case
-        does not count) and `image_id` among their images."""
-        tables = {"instructions": self._table.read_all()}
-        found = self._database.query_rows(_SEARCH, tables, [first, text, image_id, limit + 1])
+    def search(self, first: int, limit: int, max_bytes: int, search: Search) -> InstructionPage:
+        """As `list_page`, but only those that `search` asks for."""
+        is_odd = self.facts.has_odd_letters
+        rows = find_rows(self._table, self._database, first, limit + 1, search, is_odd=is_odd)
         items: list[Instruction] = []
         taken_bytes = 0
-        for (row,) in found[:limit]:
+        for row in rows[:limit]:
             items.append(self.get_row(row))
             taken_bytes += len(items[-1].instruction) + len(items[-1].answer)
             if taken_bytes >= max_bytes:
                 break
-        return InstructionPage(items, found[len(items)][0] if len(found) > len(items) else None)
+        return InstructionPage(items, rows[len(items)] if len(rows) > len(items) else None)

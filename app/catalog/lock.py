@@ -29,9 +29,10 @@ def build_lock(folder: Path, on_wait: Callable[[str], None], wait_seconds: float
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
                 on_wait(holder or "another process")
             if time.monotonic() > give_up:
+                waited = f", for longer than {wait_seconds:.0f} s" if wait_seconds else ""
                 raise CatalogError(
-                    f"{folder} is being built by {holder or 'another process'}, for longer than "
-                    f"{wait_seconds:.0f} s; wait for it or stop it"
+                    f"{folder} is being built by {holder or 'another process'}{waited}; wait for "
+                    "it or stop it"
                 )
             time.sleep(_POLL_SECONDS)
         os.ftruncate(descriptor, 0)

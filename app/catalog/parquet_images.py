@@ -100,8 +100,9 @@ def _scan_with_duckdb(
         rows = write_rows(_zip(path, columns, values))
     except MemoryError as error:
         raise DamagedFileError(
-            f"DuckDB can not read it in duckdb_memory_bytes, nor can it be read in place, because "
-            f"{reason}. Raise that setting, or write the file again with smaller pages."
+            f"DuckDB can not read it in {limits.duckdb_memory_bytes:,} bytes, nor can it be read "
+            f"in place, because {reason}. Raise the setting duckdb_memory_bytes (when converting, "
+            "convert_memory_bytes), or write the file again with smaller pages."
         ) from error
     key, value = columns.key.path, columns.value.path
     parts = list(columns.value.parts)

@@ -170,6 +170,10 @@ class Table:
             return None
         return None if found is None else int(_ROW.unpack(found)[0])
 
+    def list_ids(self, after: str, limit: int) -> list[str]:
+        """At most `limit` ids that come after `after`, in the order of the index."""
+        return [id.decode() for id, _ in self._ids.list_after(after.encode(), limit)]
+
     def take(self, rows: Sequence[int], columns: list[str]) -> pa.RecordBatch:
         """Those columns of the rows of those numbers, of which there is one at the least, in their
         order."""
@@ -211,5 +215,19 @@ class Table:
         return rows
 
     def read_all(self) -> pa.Table:
-        """All rows, mapped, for DuckDB."""
+        """All rows, mapped."""
         return self._file.read_all()
+
+    @property
+    def batches(self) -> int:
+        """How many record batches it has."""
+        return len(self._starts)
+
+    def find_batch(self, row: int) -> int:
+        """The number of the record batch that has the row, or would have it."""
+        return max(0, bisect_right(self._starts, row) - 1)
+
+    def read_batches(self, first: int, count: int) -> pa.Table:
+        """The rows of so many record batches, mapped, for DuckDB."""
+        last = min(first + count, self.batches)
+        return pa.Table.from_batches(map(self._get_batch, range(first, last)))

@@ -16,7 +16,7 @@ import msgspec
 from xxhash import xxh3_128_hexdigest
 
 # Part of every unit's name: raise it when what a unit holds changes.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _TEMPORARY = ".tmp-"
 _TAIL_BYTES = 65536  # holds the footer of a Parquet file of some hundred row groups

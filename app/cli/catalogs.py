@@ -1,5 +1,6 @@
 """The data YAML that a command is given, and its catalog."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from app.catalog.build import build_catalog
@@ -34,6 +35,12 @@ def build_limits(settings: Settings) -> BuildLimits:
         settings.duckdb_memory_bytes,
         settings.task_processes,
     )
+
+
+def convert_limits(settings: Settings) -> BuildLimits:
+    """The settings that bound a conversion."""
+    limits = build_limits(settings)
+    return replace(limits, duckdb_memory_bytes=settings.convert_memory_bytes)
 
 
 def build(

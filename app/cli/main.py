@@ -7,8 +7,11 @@ import sys
 import typer
 from rich.console import Console
 
+from app.cli.check import check
+from app.cli.convert import convert
 from app.cli.demo import demo
 from app.cli.index import index
+from app.cli.repack import repack
 from app.cli.serve import serve
 from app.errors import MimicitError
 
@@ -18,8 +21,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, index, demo):
+for command in (serve, index, check, repack, demo):
     app.command()(command)
+app.add_typer(convert, name="convert")
 
 
 def main() -> None:

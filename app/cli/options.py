@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from app.convert.options import MIN_PARTITION_BYTES
+
 DataArgument = Annotated[
     Path | None, typer.Argument(metavar="DATA.yaml", help="The data YAML.", show_default=False)
 ]
@@ -20,3 +22,16 @@ ClusterOption = Annotated[
     ),
 ]
 CatalogOption = Annotated[Path | None, typer.Option(help="Where catalogs are kept.")]
+KeyColumnOption = Annotated[
+    str | None, typer.Option(help="The column with the keys, if it is not plain which it is.")
+]
+ValueColumnOption = Annotated[
+    str | None, typer.Option(help="The column with the pictures, if it is not plain which it is.")
+]
+SortOption = Annotated[
+    bool, typer.Option("--sort/--no-sort", help="Write the images in the order of their keys.")
+]
+PartitionOption = Annotated[
+    int,
+    typer.Option(min=MIN_PARTITION_BYTES, help="The largest file, in bytes: under 2 GB."),
+]

@@ -7,7 +7,8 @@ before a pixel is decoded.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Literal, cast
 
@@ -21,7 +22,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from app.errors import ImageUnreadableError
+from app.errors import ImageUnreadableError, PictureTooLargeError
 from app.images.sniff import content_type
 
 _PLUGINS: dict[str, Callable[[BytesIO], ImageFile]] = {
@@ -69,6 +70,32 @@ def scale(
     Raises ImageUnreadableError if the bytes are not a picture, are damaged or incomplete, or have
     more than `max_pixels` (or than Pillow's own limit, 89 million).
     """
+    with _opened(data, max_pixels) as (image, kind):
+        return _make(image, width, height, fit), kind
+
+
+def measure(data: bytes, *, max_pixels: int) -> Size:
+    """Width and height of the picture as it is stored, once all of its (first) frame is decoded.
+
+    Raises ImageUnreadableError as `scale` does, and of that PictureTooLargeError if it has too many
+    pixels.
+    """
+    with _opened(data, max_pixels) as (image, _):
+        image.load()
+        return image.size
+
+
+def read_size(data: bytes, *, max_pixels: int) -> Size:
+    """Width and height as the picture's header has them, without decoding it; raises as `measure`,
+    but for what is wrong behind the header."""
+    with _opened(data, max_pixels) as (image, _):
+        return image.size
+
+
+@contextmanager
+def _opened(data: bytes, max_pixels: int) -> Iterator[tuple[ImageFile, str]]:
+    """The picture, not decoded yet, and its content type; raises ImageUnreadableError, also for
+    what goes wrong while it is used."""
     kind = content_type(data)
     plugin = _PLUGINS.get(kind)
     if plugin is None:
@@ -78,7 +105,7 @@ def scale(
     try:
         with plugin(BytesIO(data)) as image:
             _check_pixels(image.size, max_pixels)
-            return _make(image, width, height, fit), kind
+            yield image, kind
     except ImageUnreadableError:
         raise
     # On damaged bytes Pillow raises nearly anything: OSError, SyntaxError, ValueError, IndexError,
@@ -101,7 +128,7 @@ def _check_pixels(size: Size, max_pixels: int) -> None:
     limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
     width, height = size
     if width * height > limit:
-        raise ImageUnreadableError(
+        raise PictureTooLargeError(
             f"the picture is {width} x {height} pixels; up to {limit} are decoded"
         )
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from app import schemas
 from app.catalog.dataset import Dataset
 from app.catalog.instructions import Instruction
+from app.catalog.search import Search
 from app.routes.keys import register_key_convertor
 from app.routes.problems import PROBLEM_RESPONSES
 from app.routes.revision import CatalogService, pin_revision
@@ -55,7 +56,8 @@ def create_router(settings: Settings) -> APIRouter:
         if q is None and image_id is None:
             page = found.instructions.list_page(int(after), limit, settings.max_answer_bytes)
         else:
-            page = await service.search(found.instructions, int(after), limit, q, image_id)
+            search = Search(text=q, image_id=image_id)
+            page = await service.search(found.instructions, int(after), limit, search)
         return schemas.InstructionPage(
             items=[_describe(found, item) for item in page.items],
             next=None if page.next is None else str(page.next),

@@ -21,6 +21,7 @@ _STATUSES: dict[type[errors.MimicitError], HTTPStatus] = {
     errors.RevisionChangedError: HTTPStatus.CONFLICT,
     errors.SourceChangedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ImageUnreadableError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.PictureTooLargeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -1,0 +1,1 @@
+"""Other people's images and instructions, written in the MIMIC-IT form."""

@@ -1,0 +1,69 @@
+"""The picture files of a folder and of those in it, however many, in the order of their names."""
+
+import os
+import stat
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from app.catalog.duck import Database
+from app.catalog.image_rows import BATCH_ROWS
+from app.convert.listing import LISTING, Listed, Notes, batch_listed
+from app.convert.rejects import show_name
+from app.convert.sources import is_picture, key_of
+
+_Found = tuple[int, int]  # device and inode of a folder
+
+
+def list_folder(path: str, notes: Notes, database: Database) -> Iterator[pa.RecordBatch]:
+    """The pictures by their names; links are followed, but not into a folder that they are in."""
+    found = pa.RecordBatchReader.from_batches(LISTING, batch_listed(_walk(path, notes)))
+    rows = 0
+    sql = "SELECT * FROM found ORDER BY name"
+    for batch in database.query_arrow(sql, {"found": found}, BATCH_ROWS):
+        numbers = pa.array(range(rows, rows + len(batch)), pa.uint64())
+        yield batch.set_column(0, LISTING.field("row"), numbers)
+        rows += len(batch)
+
+
+def _walk(root: str, notes: Notes) -> Iterator[Listed]:
+    waiting: list[tuple[str, tuple[_Found, ...]]] = [("", ())]
+    while waiting:
+        inside, above = waiting.pop()
+        here = os.stat(os.path.join(root, inside))
+        if (found := (here.st_dev, here.st_ino)) in above:
+            continue
+        with os.scandir(os.path.join(root, inside)) as entries:
+            for entry in entries:
+                name = f"{inside}/{entry.name}" if inside else entry.name
+                if _is_folder(entry):
+                    if entry.name.startswith("."):
+                        notes.pass_over(entry.name)
+                    else:
+                        waiting.append((name, (*above, found)))
+                elif not is_picture(entry.name):
+                    notes.pass_over(entry.name)
+                elif (listed := _list_file(root, name, entry, notes)) is not None:
+                    yield listed
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _list_file(root: str, name: str, entry: "os.DirEntry[str]", notes: Notes) -> Listed | None:
+    try:
+        name.encode()
+        status = entry.stat()
+    except UnicodeEncodeError:
+        notes.rejects.add("foreign_name", root, None, name=show_name(name))
+    except OSError:
+        notes.rejects.add("missing_file", root, key_of(name), name=name)
+    else:
+        if stat.S_ISREG(status.st_mode):
+            return 0, key_of(name), name, 0, status.st_size, status.st_mtime_ns
+        notes.rejects.add("no_plain_file", root, key_of(name), name=name)
+    return None
