@@ -14,8 +14,8 @@ from app.batches.formats import Format, create_encoder
 from app.batches.groups import Epoch, Groups, load_drawn
 from app.batches.images import MakeImage, choose_image
 from app.batches.options import Options
-from app.batches.read import Keep, ReadImages
-from app.batches.sample import Wanted
+from app.batches.read import Failures, Keep, ReadImages, read_samples
+from app.batches.sample import Sample, Wanted
 from app.budget import Budget
 from app.catalog.catalog import Catalog
 from app.catalog.image_source import ImageSource
@@ -111,6 +111,11 @@ class Batcher:
                 None if answer.is_whole else self._go_on(parts),
             )
 
+    async def list_samples(self, epoch: Epoch, step: int, rank: int) -> tuple[Group, list[Sample]]:
+        """The samples of the rank's batch at the step and their group, each read as it would be, so
+        that what can not be read has given way; raises what `open` does."""
+        return await self._run(partial(self._list_samples, epoch, step, rank))
+
     async def _go_on(self, parts: Iterator[list[Piece]]) -> AsyncIterator[list[Piece]]:
         while part := await self._run(partial(next, parts, [])):
             yield part
@@ -131,32 +136,42 @@ class Batcher:
         finally:
             self._making.acquire()
 
+    def _list_samples(self, epoch: Epoch, step: int, rank: int) -> tuple[Group, list[Sample]]:
+        group, samples, options = self._find_samples(epoch, step, rank, Options())
+        read = self._read_with(_drop, is_heavy=False)
+        failures = Failures(len(samples), options.substitute)
+        read_samples(samples, read, _keep_nothing, failures, epoch.seed, options)
+        return group, samples
+
     def _find(
         self, epoch: Epoch, step: int, rank: int, options: Options, format: Format
     ) -> tuple[Group, Answer]:
-        settings = self._settings
-        if epoch.batch_size > settings.max_batch_samples:
-            raise TooLargeError(
-                f"{epoch.batch_size:,} samples are more than the {settings.max_batch_samples:,} of "
-                "one batch (setting max_batch_samples)"
-            )
-        options = replace(
-            options,
-            as_base64=format is Format.NDJSON,
-            max_context=settings.max_batch_samples,
-        )
-        drawn = self.groups.draw(epoch, step, rank)
-        samples, options = load_drawn(drawn, options, settings.max_batch_bytes)
-        make = choose_image(options, max_pixels=settings.max_image_pixels)
+        options = replace(options, as_base64=format is Format.NDJSON)
+        group, samples, options = self._find_samples(epoch, step, rank, options)
+        make = choose_image(options, max_pixels=self._settings.max_image_pixels)
         answer = Answer(
             samples,
             create_encoder(format, samples, options, self._arenas),
             self._read_with(make, is_heavy=options.size is not None),
             seed=epoch.seed,
             options=options,
-            part_bytes=settings.batch_part_bytes,
+            part_bytes=self._settings.batch_part_bytes,
         )
-        return drawn.group, answer
+        return group, answer
+
+    def _find_samples(
+        self, epoch: Epoch, step: int, rank: int, options: Options
+    ) -> tuple[Group, list[Sample], Options]:
+        settings = self._settings
+        if epoch.batch_size > settings.max_batch_samples:
+            raise TooLargeError(
+                f"{epoch.batch_size:,} samples are more than the {settings.max_batch_samples:,} of "
+                "one batch (setting max_batch_samples)"
+            )
+        options = replace(options, max_context=settings.max_batch_samples)
+        drawn = self.groups.draw(epoch, step, rank)
+        samples, options = load_drawn(drawn, options, settings.max_batch_bytes)
+        return drawn.group, samples, options
 
     def _read_with(self, make: MakeImage, *, is_heavy: bool) -> ReadImages:
         """Reads images on the thread it is called on, and what is not in memory on those for reads;
@@ -231,3 +246,7 @@ def _keep(keep: Keep, made: Any) -> Any:
 
 def _drop(stored: Stored, form: int) -> None:
     """Nothing of a value that could be read."""
+
+
+def _keep_nothing(image: object) -> None:
+    """Nothing is kept of what is only looked at."""

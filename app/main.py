@@ -11,6 +11,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.catalog.manifest import Manifest
+from app.explorer import router as explorer
+from app.explorer.failures import add_error_pages
+from app.explorer.known import Known
 from app.processes import end_with_parent
 from app.routes import batches, datasets, health, images, instructions
 from app.routes.docs import add_docs
@@ -26,6 +29,7 @@ class State(TypedDict):
     """What the lifespan hands to every request."""
 
     service: Service
+    known: Known
 
 
 class StampHeaders:
@@ -59,10 +63,12 @@ def create_app(settings: Settings, folder: Path, manifest: Manifest | None = Non
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         service = Service(folder, settings, manifest)
+        known = Known(service)
         gc.freeze()  # what is here stays: looking at it again takes 0.5 ms of every batch
         try:
-            yield {"service": service}
+            yield {"service": service, "known": known}
         finally:
+            known.close()
             service.close()
 
     app = FastAPI(
@@ -81,8 +87,10 @@ def create_app(settings: Settings, folder: Path, manifest: Manifest | None = Non
     app.include_router(instructions.create_router(settings))
     app.include_router(datasets.create_router())
     app.include_router(health.create_router())
+    app.include_router(explorer.create_router())
     add_docs(app)
     add_problem_handlers(app)
+    add_error_pages(app)
     return WarmImages(StampHeaders(app))
 
 

@@ -194,7 +194,7 @@ def create_router(settings: Settings) -> APIRouter:
     )
     async def get_plan(service: CatalogService, epoch_of: EpochOf) -> schemas.Plan:
         epoch = epoch_of(None)
-        return _describe(epoch, service.batches.groups.list_steps(epoch))
+        return describe_plan(epoch, service.batches.groups.list_steps(epoch))
 
     @router.get(
         "/groups/{group}/plan",
@@ -205,7 +205,7 @@ def create_router(settings: Settings) -> APIRouter:
         service: CatalogService, group: Group, epoch_of: EpochOf
     ) -> schemas.Plan:
         epoch = epoch_of(group)
-        return _describe(epoch, service.batches.groups.list_steps(epoch))
+        return describe_plan(epoch, service.batches.groups.list_steps(epoch))
 
     return router
 
@@ -225,7 +225,8 @@ def _accepted(accept: str) -> Format:
     return next((formats[name] for name in named if name in formats), Format.ARROW)
 
 
-def _describe(epoch: Epoch, groups: list[GroupSteps]) -> schemas.Plan:
+def describe_plan(epoch: Epoch, groups: list[GroupSteps]) -> schemas.Plan:
+    """How the epoch of those groups falls into steps."""
     return schemas.Plan(
         seed=epoch.seed,
         epoch=epoch.number,

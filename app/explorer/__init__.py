@@ -1,0 +1,1 @@
+"""The web pages: what the service serves, for people who look."""
