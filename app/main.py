@@ -11,11 +11,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.catalog.manifest import Manifest
+from app.metrics.meter import Meter
 from app.processes import end_with_parent
-from app.routes import batches, datasets, health, images, instructions
+from app.routes import batches, datasets, health, images, instructions, metrics
 from app.routes.docs import add_docs
+from app.routes.front import Front, list_templates
 from app.routes.problems import add_problem_handlers
-from app.routes.warm_images import WarmImages
 from app.service import Service
 from app.settings import Settings
 
@@ -50,20 +51,29 @@ class StampHeaders:
         await self._app(scope, receive, stamp)
 
 
-def create_app(settings: Settings, folder: Path, manifest: Manifest | None = None) -> ASGIApp:
+def create_app(
+    settings: Settings,
+    folder: Path,
+    manifest: Manifest | None = None,
+    counts: Path | None = None,
+) -> ASGIApp:
     """The service of the catalog in `folder`: of `manifest`, else of the one that is there now.
+
+    What it counts it keeps in the folder `counts`, with the other workers of the service.
 
     Its lifespan raises CatalogError if there is none.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        service = Service(folder, settings, manifest)
+        meter = Meter(list_templates(app), counts)
+        service = Service(folder, settings, meter, manifest)
         gc.freeze()  # what is here stays: looking at it again takes 0.5 ms of every batch
         try:
             yield {"service": service}
         finally:
             service.close()
+            meter.close()
 
     app = FastAPI(
         title="mimicit",
@@ -81,13 +91,16 @@ def create_app(settings: Settings, folder: Path, manifest: Manifest | None = Non
     app.include_router(instructions.create_router(settings))
     app.include_router(datasets.create_router())
     app.include_router(health.create_router())
+    app.include_router(metrics.create_router(VERSION))
     add_docs(app)
     add_problem_handlers(app)
-    return WarmImages(StampHeaders(app))
+    return Front(StampHeaders(app))
 
 
-def create_worker_app(settings: Settings, folder: Path, manifest: Manifest) -> ASGIApp:
+def create_worker_app(
+    settings: Settings, folder: Path, manifest: Manifest, counts: Path
+) -> ASGIApp:
     """A worker's application. All workers open the same manifest, also one that comes later, and
     none outlives the service."""
     end_with_parent()
-    return create_app(settings, folder, manifest)
+    return create_app(settings, folder, manifest, counts)

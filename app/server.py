@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
@@ -97,8 +99,17 @@ def serve(settings: Settings, folder: Path, manifest: Manifest, listening: socke
 
     Raises ServeError if a worker can not start.
     """
+    with TemporaryDirectory(prefix="mimicit-") as counts:
+        _run(
+            settings,
+            partial(create_worker_app, settings, folder, manifest, Path(counts)),
+            listening,
+        )
+
+
+def _run(settings: Settings, create: Callable[[], ASGIApp], listening: socket.socket) -> None:
     config = uvicorn.Config(
-        partial(create_worker_app, settings, folder, manifest),
+        create,
         factory=True,
         workers=settings.workers,
         loop="uvloop",

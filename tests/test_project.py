@@ -25,7 +25,7 @@ REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-bench.
 LAYERS = [
     {"errors"},
     {"settings", "schemas", "storage", "images", "json_object", "group", "pool", "budget"}
-    | {"processes", "demo", "sampling", "progress", "key_rules"},
+    | {"processes", "demo", "sampling", "progress", "key_rules", "metrics"},
     {"parquet", "data_yaml", "tasks"},
     {"catalog"},
     {"batches"},
@@ -48,7 +48,8 @@ ONLY = {
     "duckdb": {"catalog"},
     "fastapi": {"routes", "main"},
     "fastapi_offline": {"routes"},
-    "starlette": {"routes", "main", "waiting"},
+    "starlette": {"routes", "main", "waiting", "server"},
+    "prometheus_client": {"metrics"},
     "uvicorn": {"server"},
 }
 MAX_LINES = 300

@@ -29,7 +29,7 @@ from app.errors import DamagedFileError, OverloadedError, SourceChangedError, Un
 from app.images.stored import Form
 from app.parquet.pages import pack_page, unpack_page
 from app.parquet.place import PLACE_TYPE, Place
-from app.parquet.reader import PageCache, Stored, ValueReader
+from app.parquet.reader import CountRead, PageCache, Stored, ValueReader, ignore_read
 from app.storage import FileStamp, Storage
 
 KEYS = pa.schema([("key", pa.string()), ("length", pa.uint32()), ("form", pa.uint8())])
@@ -226,6 +226,7 @@ class ImageSource:
         storage: Storage,
         cache: PageCache,
         rows: ParquetRows,
+        count_read: CountRead = ignore_read,
     ) -> None:
         self.facts = msgspec.json.decode((folder / "unit.json").read_bytes(), type=ImageFacts)
         self._keys = KeyedFile(folder / "keys.lmdb", _PLACE.size)
@@ -238,6 +239,7 @@ class ImageSource:
             storage,
             cache,
             partial(_read_row, rows, columns),
+            count_read,
         )
 
     def close(self) -> None:

@@ -85,6 +85,7 @@ async def _handle_fact(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, errors.MimicitError):
         raise error
     problem = describe(error)
+    request.state.service.meter.count_refused(problem.code)
     if isinstance(error, errors.AmbiguousKeyError):
         rest = request.scope["raw_path"].decode("latin-1").removeprefix("/v1/")
         problem.candidates = [
