@@ -11,6 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.catalog.manifest import Manifest
+from app.logs.log import Log
 from app.metrics.meter import Meter
 from app.processes import end_with_parent
 from app.routes import batches, datasets, health, images, instructions, metrics
@@ -56,10 +57,12 @@ def create_app(
     folder: Path,
     manifest: Manifest | None = None,
     counts: Path | None = None,
+    log: Log | None = None,
 ) -> ASGIApp:
     """The service of the catalog in `folder`: of `manifest`, else of the one that is there now.
 
-    What it counts it keeps in the folder `counts`, with the other workers of the service.
+    What it counts it keeps in the folder `counts`, with the other workers of the service, and `log`
+    is told of requests.
 
     Its lifespan raises CatalogError if there is none.
     """
@@ -94,7 +97,7 @@ def create_app(
     app.include_router(metrics.create_router(VERSION))
     add_docs(app)
     add_problem_handlers(app)
-    return Front(StampHeaders(app))
+    return Front(StampHeaders(app), log)
 
 
 def create_worker_app(
@@ -103,4 +106,6 @@ def create_worker_app(
     """A worker's application. All workers open the same manifest, also one that comes later, and
     none outlives the service."""
     end_with_parent()
-    return create_app(settings, folder, manifest, counts)
+    log = Log(settings.log_format, settings.log_level)
+    log.take_records()
+    return create_app(settings, folder, manifest, counts, log)

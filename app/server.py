@@ -81,7 +81,7 @@ def answering(listening: socket.socket) -> Iterator[Callable[[Progress], None]]:
     """Answer /healthz and /readyz on a thread; yields what takes the progress to tell of."""
     app = WaitingApp()
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
     )
     server = _WaitingServer(config)
     # A duplicate, because the server closes what it is given.
@@ -112,6 +112,7 @@ def _run(settings: Settings, create: Callable[[], ASGIApp], listening: socket.so
         create,
         factory=True,
         workers=settings.workers,
+        log_config=None,
         loop="uvloop",
         http="httptools",
         ws="none",

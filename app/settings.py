@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from platformdirs import user_cache_path
 from pydantic import Field, ValidationError
@@ -59,6 +59,17 @@ class Settings(BaseSettings):
     )
     shutdown_seconds: Count = Field(
         30, description="How long what is in flight may take to finish when the service stops."
+    )
+
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto",
+        description="Of the log, on standard error: `json`, a line each; `text`, for people; "
+        "`auto`: text on a terminal, else JSON.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="What is logged: `info` has a line for each request (5 % of the time of a warm "
+        "image), `warning` only those that failed, `debug` also those of probes.",
     )
 
     task_processes: Count = Field(

@@ -25,7 +25,7 @@ REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-bench.
 LAYERS = [
     {"errors"},
     {"settings", "schemas", "storage", "images", "json_object", "group", "pool", "budget"}
-    | {"processes", "demo", "sampling", "progress", "key_rules", "metrics"},
+    | {"processes", "demo", "sampling", "progress", "key_rules", "metrics", "logs"},
     {"parquet", "data_yaml", "tasks"},
     {"catalog"},
     {"batches"},

@@ -16,6 +16,7 @@ from app.cli.catalogs import build, build_limits, catalog_folder, load_mounted
 from app.cli.options import CatalogOption, ConfigOption, DataArgument
 from app.data_yaml import DataYaml
 from app.errors import CatalogError
+from app.logs.log import Log
 from app.processes import raise_open_files
 from app.progress import Progress
 from app.progress_lines import show_progress
@@ -39,6 +40,7 @@ def serve(
     settings = load_settings(
         config, data_yaml=data, host=host, port=port, workers=workers, catalog_dir=catalog_dir
     )
+    Log(settings.log_format, settings.log_level).take_records()
     console = Console(stderr=True, soft_wrap=True)
     data_yaml = load_mounted(settings)
     folder = catalog_folder(data_yaml, settings)

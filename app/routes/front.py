@@ -1,5 +1,6 @@
-"""What stands before the application: it sees every request and its answer, and counts them."""
+"""What stands before the application: it sees each request and its answer, counts and logs it."""
 
+import logging
 from collections.abc import Iterator
 from time import perf_counter_ns
 
@@ -7,18 +8,29 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.logs.format import REQUEST_ID
+from app.logs.log import Exchange, Log
 from app.routes import warm_images
+from app.routes.request_ids import RequestIds
 from app.service import Service
+
+# Asked every few seconds by what watches the service.
+_ROUTINE = frozenset({"/healthz", "/readyz", "/metrics"})
+
+_log = logging.getLogger("mimicit.requests")
 
 
 class Front:
-    """Answers warm images itself, and hands the other requests on to `app`.
+    """Answers warm images itself, and hands the other requests on to `app`; what goes wrong there
+    is logged, and goes no further.
 
     It is asked 9,000 times a second, of which each microsecond of its own takes 1 %.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, log: Log | None = None) -> None:
         self._app = app
+        self._log = log
+        self._ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -29,31 +41,66 @@ class Front:
         began = perf_counter_ns()
         meter.begin()
         template, status, sent_bytes = None, 500, 0  # of one that fails: the server says so
+        given_id = None
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                given_id = value
+        request_id = self._ids.take(given_id)
+        id_header = (b"x-request-id", request_id.encode())
         try:
             warm = warm_images.read(scope, service)
             if warm is None:
-                answer = _Answer(send)
+                answer = _Answer(send, id_header)
                 try:
-                    await self._app(scope, receive, answer.send)
+                    await self._hand_on(scope, receive, answer, request_id)
                 finally:
                     template = getattr(scope.get("route"), "path_format", None)
                     status, sent_bytes = answer.status, answer.sent_bytes
             else:
                 headers, data = warm
+                headers.append(id_header)
                 template, status, sent_bytes = warm_images.TEMPLATE, 200, len(data)
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 await send({"type": "http.response.body", "body": data})
         finally:
-            meter.end(template, status, perf_counter_ns() - began, sent_bytes)
+            took_ns = perf_counter_ns() - began
+            meter.end(template, status, took_ns, sent_bytes)
+            if self._log is not None:
+                query = scope["query_string"]
+                target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+                client = scope["client"]
+                exchange = Exchange(
+                    scope["method"],
+                    target.decode("ascii", "backslashreplace"),
+                    status,
+                    took_ns / 1e9,
+                    sent_bytes,
+                    client[0] if client else None,
+                    None,
+                    template,
+                    request_id,
+                )
+                self._log.exchange(exchange, is_routine=template in _ROUTINE)
+
+    async def _hand_on(
+        self, scope: Scope, receive: Receive, answer: "_Answer", request_id: str
+    ) -> None:
+        scope["state"]["request_id"] = request_id
+        REQUEST_ID.set(request_id)
+        try:
+            await self._app(scope, receive, answer.send)
+        except Exception:
+            _log.exception("%s %s failed", scope["method"], scope["path"])
 
 
 class _Answer:
-    """Passes an answer on, and remembers its status and length."""
+    """Passes an answer on with its request's id, and remembers its status and length."""
 
-    __slots__ = ("_send", "sent_bytes", "status")
+    __slots__ = ("_id_header", "_send", "sent_bytes", "status")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, id_header: tuple[bytes, bytes]) -> None:
         self._send = send
+        self._id_header = id_header
         self.status = 500
         self.sent_bytes = 0
 
@@ -62,6 +109,7 @@ class _Answer:
             self.sent_bytes += len(message.get("body", b""))
         elif message["type"] == "http.response.start":
             self.status = message["status"]
+            message = {**message, "headers": [*message.get("headers", ()), self._id_header]}
         await self._send(message)
 
 

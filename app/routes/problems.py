@@ -72,7 +72,10 @@ def _problem(status: int, code: str, detail: str, **more: Any) -> schemas.Proble
     )
 
 
-def _answer(problem: schemas.Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+def _answer(
+    request: Request, problem: schemas.Problem, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    problem.request_id = getattr(request.state, "request_id", None)
     return JSONResponse(
         problem.model_dump(exclude_none=True),
         problem.status,
@@ -92,7 +95,7 @@ async def _handle_fact(request: Request, error: Exception) -> JSONResponse:
             f"/v1/datasets/{quote(name, safe='')}/{rest}" for name in error.candidates
         ]
     seconds = _RETRY_AFTER.get(type(error))
-    return _answer(problem, {"retry-after": str(seconds)} if seconds else None)
+    return _answer(request, problem, {"retry-after": str(seconds)} if seconds else None)
 
 
 async def _handle_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -104,7 +107,7 @@ async def _handle_invalid(request: Request, error: Exception) -> JSONResponse:
     ]
     detail = "; ".join(f"{one['where']}: {one['message']}" for one in mistakes[:10])
     code = errors.InvalidRequestError.code
-    return _answer(_problem(422, code, detail, errors=mistakes[:100]))
+    return _answer(request, _problem(422, code, detail, errors=mistakes[:100]))
 
 
 async def _handle_http(request: Request, error: Exception) -> JSONResponse:
@@ -117,12 +120,12 @@ async def _handle_http(request: Request, error: Exception) -> JSONResponse:
         detail = "there is no such path; /docs lists those there are"
     elif status == 405:
         detail = f"{request.method} is not a method of this path"
-    return _answer(_problem(status, code, detail), dict(error.headers or {}))
+    return _answer(request, _problem(status, code, detail), dict(error.headers or {}))
 
 
 async def _handle_unexpected(request: Request, error: Exception) -> JSONResponse:
     detail = "the service failed on this request; its log says how"
-    return _answer(_problem(500, "internal_error", detail))
+    return _answer(request, _problem(500, "internal_error", detail))
 
 
 def add_problem_handlers(app: FastAPI) -> None:
