@@ -14,9 +14,10 @@ from app.catalog.manifest import Manifest
 from app.logs.log import Log
 from app.metrics.meter import Meter
 from app.processes import end_with_parent
-from app.routes import batches, datasets, health, images, instructions, metrics
+from app.routes import batches, datasets, health, images, instructions, metrics, sign_in
 from app.routes.docs import add_docs
 from app.routes.front import Front, list_templates
+from app.routes.guard import Guard
 from app.routes.problems import add_problem_handlers
 from app.service import Service
 from app.settings import Settings
@@ -78,6 +79,7 @@ def create_app(
             service.close()
             meter.close()
 
+    guard = Guard(settings)
     app = FastAPI(
         title="mimicit",
         version=VERSION,
@@ -94,10 +96,11 @@ def create_app(
     app.include_router(instructions.create_router(settings))
     app.include_router(datasets.create_router())
     app.include_router(health.create_router())
+    app.include_router(sign_in.create_router(guard))
     app.include_router(metrics.create_router(VERSION))
     add_docs(app)
     add_problem_handlers(app)
-    return Front(StampHeaders(app), log)
+    return Front(StampHeaders(app), guard, log)
 
 
 def create_worker_app(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from platformdirs import user_cache_path
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -59,6 +59,45 @@ class Settings(BaseSettings):
     )
     shutdown_seconds: Count = Field(
         30, description="How long what is in flight may take to finish when the service stops."
+    )
+
+    tokens_file: Path | None = Field(
+        None,
+        description="A file of bearer tokens, a line `name: token` for each; looked at once a "
+        "second. With tokens, every request but /healthz and /readyz needs one.",
+    )
+    tokens: SecretStr | None = Field(
+        None, description="More of the same lines, with commas between them: for the environment."
+    )
+    insecure: bool = Field(
+        False,
+        description="Listen on other addresses than this machine's without tokens, too: where "
+        "something in front asks people who they are.",
+    )
+    metrics_need_token: bool = Field(
+        True, description="Whether /metrics needs a token as well; Prometheus can send one."
+    )
+    session_key: SecretStr | None = Field(
+        None,
+        description="What signs browsers' cookies; the same for replicas that share browsers. By "
+        "default a new one at each start, which signs everybody out.",
+    )
+    session_seconds: Count = Field(
+        43_200, description="How long a browser stays signed in: a working day."
+    )
+    tls_cert: Path | None = Field(
+        None, description="The certificate to answer https with, and those that vouch for it (PEM)."
+    )
+    tls_key: Path | None = Field(None, description="Its private key (PEM), if not in tls_cert.")
+    max_in_flight: Count = Field(
+        1024,
+        description="Requests a worker answers at a time, slow clients included; more are answered "
+        "503 `overloaded` at once. Each takes some 50 KB beside what is bounded elsewhere.",
+    )
+    requests_per_second: Bytes = Field(
+        0,
+        description="Requests a second of each token, else of each address, in each worker; more "
+        "are answered 429. 0 is no bound: what is in flight is bounded anyway.",
     )
 
     log_format: Literal["auto", "json", "text"] = Field(

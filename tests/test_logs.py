@@ -24,7 +24,9 @@ from app.logs.format import REQUEST_ID, Format, RecordFormatter, escape, format_
 from app.logs.writer import LineWriter
 from app.metrics.meter import Meter
 from app.routes.front import Front
+from app.routes.guard import Guard
 from app.routes.request_ids import RequestIds
+from app.settings import load_settings
 
 NASTY = (
     'line\nend {"level":"error"}',
@@ -163,10 +165,17 @@ def test_a_failure_is_logged_once_with_its_request(caplog: pytest.LogCaptureFixt
         raise AssertionError
 
     service = SimpleNamespace(meter=Meter())
-    scope = {"type": "http", "method": "POST", "path": "/a\nb", "raw_path": b"/a%0Ab"}
-    scope |= {"headers": [(b"x-request-id", b"me")], "state": {"service": service}}
+    scope: Scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/a\nb",
+        "raw_path": b"/a%0Ab",
+        "headers": [(b"x-request-id", b"me")],
+        "client": None,
+        "state": {"service": service},
+    }
     with caplog.at_level(logging.ERROR):
-        asyncio.run(Front(fail)(scope, receive, send))
+        asyncio.run(Front(fail, Guard(load_settings()))(scope, receive, send))
     (said,) = caplog.records
     assert said.exc_info is not None
     line = RecordFormatter("json").format(said)

@@ -18,7 +18,7 @@ BOUNDS_SECONDS = (
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 OTHER_ROUTE = "other"
 # Codes of problems that refuse what could have been answered at another time.
-REFUSALS = ("overloaded", "source_changed")
+REFUSALS = ("unauthorized", "rate_limited", "overloaded", "source_changed")
 
 _BOUNDS_NS = tuple(round(seconds * 1e9) for seconds in BOUNDS_SECONDS)
 _BUCKETS = len(_BOUNDS_NS) + 1
@@ -88,9 +88,10 @@ class Meter:
         self._values[_PID] = 0
         self._cells.close()
 
-    def begin(self) -> None:
-        """A request has come."""
-        self._values[_IN_FLIGHT] += 1
+    def begin(self) -> int:
+        """A request has come; so many of this worker are in flight."""
+        self._values[_IN_FLIGHT] = in_flight = self._values[_IN_FLIGHT] + 1
+        return in_flight
 
     def end(self, route: str | None, status: int, took_ns: int, sent_bytes: int) -> None:
         """A request is over; its route is the template that it was answered by."""

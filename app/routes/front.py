@@ -2,15 +2,20 @@
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from time import perf_counter_ns
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
 from fastapi.routing import iter_route_contexts
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.errors import MimicitError, UnauthorizedError
 from app.logs.format import REQUEST_ID
 from app.logs.log import Exchange, Log
 from app.routes import warm_images
+from app.routes.guard import Guard, find_sign_in
+from app.routes.problems import answer_fact
 from app.routes.request_ids import RequestIds
 from app.service import Service
 
@@ -27,8 +32,9 @@ class Front:
     It is asked 9,000 times a second, of which each microsecond of its own takes 1 %.
     """
 
-    def __init__(self, app: ASGIApp, log: Log | None = None) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard, log: Log | None = None) -> None:
         self._app = app
+        self._guard = guard
         self._log = log
         self._ids = RequestIds()
 
@@ -39,20 +45,28 @@ class Front:
         service: Service = scope["state"]["service"]
         meter = service.meter
         began = perf_counter_ns()
-        meter.begin()
+        in_flight = meter.begin()
         template, status, sent_bytes = None, 500, 0  # of one that fails: the server says so
-        given_id = None
+        who, given_id, token, cookie = "", None, None, None
         for name, value in scope["headers"]:
             if name == b"x-request-id":
                 given_id = value
+            elif name == b"authorization":
+                token = value
+            elif name == b"cookie":
+                cookie = value
         request_id = self._ids.take(given_id)
         id_header = (b"x-request-id", request_id.encode())
         try:
-            warm = warm_images.read(scope, service)
+            try:
+                who = self._guard.admit(scope, in_flight, token, cookie)
+                warm, app = warm_images.read(scope, service), self._app
+            except MimicitError as error:
+                warm, app = None, partial(_refuse, error)
             if warm is None:
                 answer = _Answer(send, id_header)
                 try:
-                    await self._hand_on(scope, receive, answer, request_id)
+                    await _hand_on(app, scope, receive, answer, request_id)
                 finally:
                     template = getattr(scope.get("route"), "path_format", None)
                     status, sent_bytes = answer.status, answer.sent_bytes
@@ -76,21 +90,34 @@ class Front:
                     took_ns / 1e9,
                     sent_bytes,
                     client[0] if client else None,
-                    None,
+                    who or None,
                     template,
                     request_id,
                 )
                 self._log.exchange(exchange, is_routine=template in _ROUTINE)
 
-    async def _hand_on(
-        self, scope: Scope, receive: Receive, answer: "_Answer", request_id: str
-    ) -> None:
-        scope["state"]["request_id"] = request_id
-        REQUEST_ID.set(request_id)
-        try:
-            await self._app(scope, receive, answer.send)
-        except Exception:
-            _log.exception("%s %s failed", scope["method"], scope["path"])
+
+async def _hand_on(
+    app: ASGIApp, scope: Scope, receive: Receive, answer: "_Answer", request_id: str
+) -> None:
+    """Have the application answer; what goes wrong there is logged."""
+    scope["state"]["request_id"] = request_id
+    REQUEST_ID.set(request_id)
+    try:
+        await app(scope, receive, answer.send)
+    except Exception:
+        _log.exception("%s %s failed", scope["method"], scope["path"])
+
+
+async def _refuse(error: MimicitError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the error; a person who may not see a page is shown where to sign in."""
+    request = Request(scope)
+    sign_in = find_sign_in(scope) if isinstance(error, UnauthorizedError) else None
+    response: Response = await answer_fact(request, error)
+    if sign_in is not None:
+        response = RedirectResponse(sign_in, 303, {"cache-control": "no-store"})
+    response.headers["x-content-type-options"] = "nosniff"
+    await response(scope, receive, send)
 
 
 class _Answer:

@@ -22,6 +22,8 @@ _STATUSES: dict[type[errors.MimicitError], HTTPStatus] = {
     errors.SourceChangedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ImageUnreadableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnauthorizedError: HTTPStatus.UNAUTHORIZED,
+    errors.RateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -37,6 +39,10 @@ _PROBLEM_CONTENT = {
     "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
 }
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {
+        "description": "A token is wanted, and none of this service's came.",
+        "content": _PROBLEM_CONTENT,
+    },
     404: {"description": "There is no such dataset, id, key or step.", "content": _PROBLEM_CONTENT},
     409: {
         "description": "`ambiguous_key`: more than one source has it. `revision_changed`: the "
@@ -46,6 +52,10 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     413: {"description": "Over a limit, which the message names.", "content": _PROBLEM_CONTENT},
     422: {
         "description": "`invalid_request`, or `image_unreadable`: the value is no such picture.",
+        "content": _PROBLEM_CONTENT,
+    },
+    429: {
+        "description": "`rate_limited`: Retry-After says when to go on.",
         "content": _PROBLEM_CONTENT,
     },
     503: {
@@ -84,7 +94,8 @@ def _answer(
     )
 
 
-async def _handle_fact(request: Request, error: Exception) -> JSONResponse:
+async def answer_fact(request: Request, error: Exception) -> JSONResponse:
+    """A MimicitError as its answer, which is counted if it is a refusal; others are raised."""
     if not isinstance(error, errors.MimicitError):
         raise error
     problem = describe(error)
@@ -94,8 +105,16 @@ async def _handle_fact(request: Request, error: Exception) -> JSONResponse:
         problem.candidates = [
             f"/v1/datasets/{quote(name, safe='')}/{rest}" for name in error.candidates
         ]
+    headers = {}
     seconds = _RETRY_AFTER.get(type(error))
-    return _answer(request, problem, {"retry-after": str(seconds)} if seconds else None)
+    if isinstance(error, errors.RateLimitedError):
+        seconds = error.retry_after_seconds
+    if seconds:
+        headers["retry-after"] = str(seconds)
+    if isinstance(error, errors.UnauthorizedError):
+        given = ', error="invalid_token"' if "authorization" in request.headers else ""
+        headers["www-authenticate"] = f'Bearer realm="mimicit"{given}'
+    return _answer(request, problem, headers)
 
 
 async def _handle_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -130,7 +149,7 @@ async def _handle_unexpected(request: Request, error: Exception) -> JSONResponse
 
 def add_problem_handlers(app: FastAPI) -> None:
     """Have every error of the application leave as problem+json."""
-    app.add_exception_handler(errors.MimicitError, _handle_fact)
+    app.add_exception_handler(errors.MimicitError, answer_fact)
     app.add_exception_handler(RequestValidationError, _handle_invalid)
     app.add_exception_handler(HTTPException, _handle_http)
     app.add_exception_handler(Exception, _handle_unexpected)
