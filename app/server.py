@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from pydantic import SecretStr
@@ -23,6 +23,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from app.catalog.manifest import Manifest
+from app.connection import BoundedProtocol, bounds_of
 from app.errors import MimicitError
 from app.main import create_worker_app
 from app.progress import Progress
@@ -120,9 +121,11 @@ def answering(settings: Settings, listening: socket.socket) -> Iterator[Callable
         app,
         log_config=None,
         access_log=False,
-        **_tls(settings),
+        http=_protocol(settings),
+        ws="none",
         lifespan="off",
         timeout_graceful_shutdown=1,
+        **_tls(settings),
     )
     server = _WaitingServer(config)
     # A duplicate, because the server closes what it is given.
@@ -158,7 +161,7 @@ def _run(settings: Settings, create: Callable[[], ASGIApp], listening: socket.so
         workers=settings.workers,
         log_config=None,
         loop="uvloop",
-        http="httptools",
+        http=_protocol(settings),
         ws="none",
         lifespan="on",
         access_log=False,
@@ -173,6 +176,11 @@ def _run(settings: Settings, create: Callable[[], ASGIApp], listening: socket.so
     supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise ServeError("a worker could not start; what it said is above")
+
+
+def _protocol(settings: Settings) -> type[asyncio.Protocol]:
+    # A class, to uvicorn: it calls it, and passes it on to the workers.
+    return cast(type[asyncio.Protocol], partial(BoundedProtocol, bounds_of(settings)))
 
 
 def _tls(settings: Settings) -> dict[str, Any]:

@@ -94,6 +94,21 @@ class Settings(BaseSettings):
         description="Requests a worker answers at a time, slow clients included; more are answered "
         "503 `overloaded` at once. Each takes some 50 KB beside what is bounded elsewhere.",
     )
+    max_connections: Count = Field(
+        10_000,
+        description="Connections of a worker, idle ones included: each takes a descriptor.",
+    )
+    max_head_bytes: Count = Field(
+        65_536,
+        description="A request's line and headers: a key of 1,000 bytes takes 3,000, "
+        "percent-encoded, and proxies send up to 32 KB.",
+    )
+    head_seconds: Count = Field(
+        10, description="How long a request's head may take to come, from its first byte on."
+    )
+    body_seconds: Count = Field(
+        60, description="How long a request's body may take to come: 2 MB at 35 KB a second."
+    )
     requests_per_second: Bytes = Field(
         0,
         description="Requests a second of each token, else of each address, in each worker; more "

@@ -32,7 +32,7 @@ LAYERS = [
     {"batcher"},
     {"service", "progress_lines"},
     {"routes"},
-    {"main", "waiting"},
+    {"main", "waiting", "connection"},
     {"server"},
     {"cli"},
     {"__main__"},
@@ -41,7 +41,7 @@ LAYER = {noun: number for number, nouns in enumerate(LAYERS) for noun in nouns}
 # Who alone imports what.
 ONLY = {
     "demo": {"cli"},
-    "settings": {"batcher", "service", "routes", "main", "server", "cli"},
+    "settings": {"batcher", "service", "routes", "main", "connection", "server", "cli"},
     "data_yaml": {"catalog", "cli"},
     "json_object": {"catalog"},
     "key_rules": {"data_yaml", "catalog"},
@@ -50,7 +50,7 @@ ONLY = {
     "fastapi_offline": {"routes"},
     "starlette": {"routes", "main", "waiting", "server"},
     "prometheus_client": {"metrics"},
-    "uvicorn": {"server"},
+    "uvicorn": {"connection", "server"},
 }
 MAX_LINES = 300
 
