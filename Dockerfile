@@ -1,5 +1,8 @@
 # The service, without what builds it. Run it with the data mounted read-only:
-#   docker run --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 -v "$PWD/demo:/data:ro" -v catalog:/catalog mimicit
+#   docker run --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 -e MIMICIT_INSECURE=true \
+#     -v "$PWD/demo:/data:ro" -v catalog:/catalog mimicit
+# It asks nobody who they are then, so the port is this machine's only. For others give tokens
+# (docs/security.md): -e MIMICIT_TOKENS_FILE=/run/tokens -v "$PWD/tokens:/run/tokens:ro"
 ARG BASE_IMAGE=python:3.12-slim
 
 FROM ${BASE_IMAGE} AS build

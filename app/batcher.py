@@ -21,6 +21,7 @@ from app.catalog.catalog import Catalog
 from app.catalog.image_source import ImageSource
 from app.errors import MimicitError, TooLargeError
 from app.group import Group
+from app.metrics.meter import Meter
 from app.parquet.reader import Stored
 from app.pool import Pool
 from app.settings import Settings
@@ -49,11 +50,19 @@ class Batch(NamedTuple):
 class Batcher:
     """Makes batches of a catalog; `close` it when done."""
 
-    def __init__(self, catalog: Catalog, settings: Settings, reads: Pool, resizes: Pool) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        settings: Settings,
+        reads: Pool,
+        resizes: Pool,
+        meter: Meter,
+    ) -> None:
         self.groups = Groups(catalog.datasets.values())
         self._settings = settings
         self._reads = reads
         self._resizes = resizes
+        self._meter = meter
         self._threads = Pool("batches", settings.batch_threads, settings.max_waiting)
         # Held by the one thread that makes a batch of what is in memory; the others wait for disks
         # or resizing. Each value gives Python's lock up four times, and two threads at it take
@@ -104,12 +113,15 @@ class Batcher:
             parts = answer.make()
             first = await run(partial(next, parts))
             is_counted = answer.is_whole or options.size is None
-            yield Batch(
-                group,
-                answer.count_substituted() if is_counted else None,
-                first,
-                None if answer.is_whole else self._go_on(parts),
-            )
+            try:
+                yield Batch(
+                    group,
+                    answer.count_substituted() if is_counted else None,
+                    first,
+                    None if answer.is_whole else self._go_on(parts),
+                )
+            finally:
+                self._meter.count_substituted(answer.count_substituted())
 
     async def list_samples(self, epoch: Epoch, step: int, rank: int) -> tuple[Group, list[Sample]]:
         """The samples of the rank's batch at the step and their group, each read as it would be, so

@@ -19,6 +19,8 @@ MimicitError
 │   └── PictureTooLargeError it has more pixels than are decoded
 ├── TooLargeError            over a limit, which the message names
 ├── OverloadedError          too much in flight
+├── UnauthorizedError        no token came with the request, or none of the service's
+├── RateLimitedError         too many requests a second of one who asks
 └── NotReadyError            the catalog is not open yet
 """
 
@@ -169,6 +171,22 @@ class OverloadedError(MimicitError):
     """More work is in flight than the service takes on; try again after a moment."""
 
     code = "overloaded"
+
+
+class UnauthorizedError(MimicitError):
+    """No token came with the request, or one that is not the service's."""
+
+    code = "unauthorized"
+
+
+class RateLimitedError(MimicitError):
+    """Whoever asks does so more often than they may; they may again after so many seconds."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class NotReadyError(MimicitError):

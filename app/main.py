@@ -14,11 +14,14 @@ from app.catalog.manifest import Manifest
 from app.explorer import router as explorer
 from app.explorer.failures import add_error_pages
 from app.explorer.known import Known
+from app.logs.log import Log
+from app.metrics.meter import Meter
 from app.processes import end_with_parent
-from app.routes import batches, datasets, health, images, instructions
+from app.routes import batches, datasets, health, images, instructions, metrics, sign_in
 from app.routes.docs import add_docs
+from app.routes.front import Front, list_templates
+from app.routes.guard import Guard
 from app.routes.problems import add_problem_handlers
-from app.routes.warm_images import WarmImages
 from app.service import Service
 from app.settings import Settings
 
@@ -54,15 +57,25 @@ class StampHeaders:
         await self._app(scope, receive, stamp)
 
 
-def create_app(settings: Settings, folder: Path, manifest: Manifest | None = None) -> ASGIApp:
+def create_app(
+    settings: Settings,
+    folder: Path,
+    manifest: Manifest | None = None,
+    counts: Path | None = None,
+    log: Log | None = None,
+) -> ASGIApp:
     """The service of the catalog in `folder`: of `manifest`, else of the one that is there now.
+
+    What it counts it keeps in the folder `counts`, with the other workers of the service, and `log`
+    is told of requests.
 
     Its lifespan raises CatalogError if there is none.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        service = Service(folder, settings, manifest)
+        meter = Meter(list_templates(app), counts)
+        service = Service(folder, settings, meter, manifest)
         known = Known(service)
         gc.freeze()  # what is here stays: looking at it again takes 0.5 ms of every batch
         try:
@@ -70,7 +83,9 @@ def create_app(settings: Settings, folder: Path, manifest: Manifest | None = Non
         finally:
             known.close()
             service.close()
+            meter.close()
 
+    guard = Guard(settings)
     app = FastAPI(
         title="mimicit",
         version=VERSION,
@@ -88,14 +103,20 @@ def create_app(settings: Settings, folder: Path, manifest: Manifest | None = Non
     app.include_router(datasets.create_router())
     app.include_router(health.create_router())
     app.include_router(explorer.create_router())
+    app.include_router(sign_in.create_router(guard))
+    app.include_router(metrics.create_router(VERSION))
     add_docs(app)
     add_problem_handlers(app)
     add_error_pages(app)
-    return WarmImages(StampHeaders(app))
+    return Front(StampHeaders(app), guard, log)
 
 
-def create_worker_app(settings: Settings, folder: Path, manifest: Manifest) -> ASGIApp:
+def create_worker_app(
+    settings: Settings, folder: Path, manifest: Manifest, counts: Path
+) -> ASGIApp:
     """A worker's application. All workers open the same manifest, also one that comes later, and
     none outlives the service."""
     end_with_parent()
-    return create_app(settings, folder, manifest)
+    log = Log(settings.log_format, settings.log_level)
+    log.take_records()
+    return create_app(settings, folder, manifest, counts, log)

@@ -13,6 +13,9 @@ class Problem(BaseModel):
     status: int
     code: str = Field(description="The kind of problem, for programs: a stable name.")
     detail: str = Field(description="What is wrong, and what to do about it.")
+    request_id: str | None = Field(
+        None, description="The answer's `X-Request-ID`, which the service's log has too."
+    )
     candidates: list[str] | None = Field(
         None, description="With `ambiguous_key`: the URLs to ask instead."
     )

@@ -4,21 +4,30 @@ One listening socket is open from the start to the end, so no connection is ever
 """
 
 import asyncio
+import ipaddress
+import secrets
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import uvicorn
+from pydantic import SecretStr
+from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from app.catalog.manifest import Manifest
+from app.connection import BoundedProtocol, bounds_of
 from app.errors import MimicitError
 from app.main import create_worker_app
 from app.progress import Progress
+from app.routes.guard import Guard
 from app.settings import Settings
 from app.waiting import WaitingApp
 
@@ -41,6 +50,36 @@ class ListenError(MimicitError):
     """The address can not be listened on."""
 
     code = "listen"
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raise TokensError if the tokens can not be used, and ListenError if the certificate can not,
+    or if others than this machine would be answered without any token."""
+    if settings.tls_key is not None and settings.tls_cert is None:
+        raise ListenError("a key needs its certificate: give --tls-cert too")
+    if settings.tls_cert is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                settings.tls_cert, settings.tls_key
+            )
+        except OSError as error:  # ssl.SSLError is one
+            given = " and ".join(str(one) for one in (settings.tls_cert, settings.tls_key) if one)
+            raise ListenError(f"{given} can not be used for https ({error})") from error
+    guard = Guard(settings)
+    if guard.tokens.are_needed or settings.insecure or _is_this_machine(settings.host):
+        return
+    raise ListenError(
+        f"{settings.host} is not this machine alone, and no tokens are given: whoever reaches it "
+        "would read everything. Give --tokens-file (or MIMICIT_TOKENS), or --insecure if something "
+        "in front asks people who they are"
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def open_socket(settings: Settings) -> socket.socket:
@@ -75,11 +114,18 @@ class _WaitingServer(uvicorn.Server):
 
 
 @contextmanager
-def answering(listening: socket.socket) -> Iterator[Callable[[Progress], None]]:
+def answering(settings: Settings, listening: socket.socket) -> Iterator[Callable[[Progress], None]]:
     """Answer /healthz and /readyz on a thread; yields what takes the progress to tell of."""
     app = WaitingApp()
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        app,
+        log_config=None,
+        access_log=False,
+        http=_protocol(settings),
+        ws="none",
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        **_tls(settings),
     )
     server = _WaitingServer(config)
     # A duplicate, because the server closes what it is given.
@@ -97,12 +143,25 @@ def serve(settings: Settings, folder: Path, manifest: Manifest, listening: socke
 
     Raises ServeError if a worker can not start.
     """
+    if settings.session_key is None:  # one for all workers
+        key = SecretStr(secrets.token_hex(32))
+        settings = settings.model_copy(update={"session_key": key})
+    with TemporaryDirectory(prefix="mimicit-") as counts:
+        _run(
+            settings,
+            partial(create_worker_app, settings, folder, manifest, Path(counts)),
+            listening,
+        )
+
+
+def _run(settings: Settings, create: Callable[[], ASGIApp], listening: socket.socket) -> None:
     config = uvicorn.Config(
-        partial(create_worker_app, settings, folder, manifest),
+        create,
         factory=True,
         workers=settings.workers,
+        log_config=None,
         loop="uvloop",
-        http="httptools",
+        http=_protocol(settings),
         ws="none",
         lifespan="on",
         access_log=False,
@@ -111,8 +170,18 @@ def serve(settings: Settings, folder: Path, manifest: Manifest, listening: socke
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
         timeout_worker_healthcheck=_WORKER_SECONDS,
+        **_tls(settings),
     )
     supervisor = Multiprocess(config, [listening])
     supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise ServeError("a worker could not start; what it said is above")
+
+
+def _protocol(settings: Settings) -> type[asyncio.Protocol]:
+    # A class, to uvicorn: it calls it, and passes it on to the workers.
+    return cast(type[asyncio.Protocol], partial(BoundedProtocol, bounds_of(settings)))
+
+
+def _tls(settings: Settings) -> dict[str, Any]:
+    return {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}

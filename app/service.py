@@ -15,6 +15,7 @@ from app.catalog.search import Search
 from app.errors import MimicitError, TooLargeError, UnknownImageError
 from app.images.resize import Resize, resize
 from app.images.stored import decode
+from app.metrics.meter import Meter
 from app.parquet.place import Place
 from app.pool import Pool
 from app.settings import Settings
@@ -30,20 +31,24 @@ _WARM_BYTES = 1 << 20
 class Service:
     """Answers for one worker; `close` it when done."""
 
-    def __init__(self, folder: Path, settings: Settings, manifest: Manifest | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: Settings, meter: Meter, manifest: Manifest | None = None
+    ) -> None:
         self.settings = settings
+        self.meter = meter
         self.catalog = Catalog(
             folder,
             manifest,
             max_open_files=settings.max_open_files,
             page_cache_bytes=settings.page_cache_bytes,
             duckdb_memory_bytes=settings.duckdb_memory_bytes,
+            count_read=meter.count_read,
         )
         self._reads = Pool("reads", settings.read_threads, settings.max_waiting)
         self._resizes = Pool("resizes", settings.resize_threads, settings.max_waiting)
         # One at a time: each scans a whole table, and DuckDB has the memory for one.
         self._searches = Pool("searches", 1, settings.max_waiting)
-        self.batches = Batcher(self.catalog, settings, self._reads, self._resizes)
+        self.batches = Batcher(self.catalog, settings, self._reads, self._resizes, meter)
 
     def close(self) -> None:
         """Finish what is in flight and unmap the catalog."""

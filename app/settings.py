@@ -2,10 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from platformdirs import user_cache_path
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -59,6 +59,71 @@ class Settings(BaseSettings):
     )
     shutdown_seconds: Count = Field(
         30, description="How long what is in flight may take to finish when the service stops."
+    )
+
+    tokens_file: Path | None = Field(
+        None,
+        description="A file of bearer tokens, a line `name: token` for each; looked at once a "
+        "second. With tokens, every request but /healthz and /readyz needs one.",
+    )
+    tokens: SecretStr | None = Field(
+        None, description="More of the same lines, with commas between them: for the environment."
+    )
+    insecure: bool = Field(
+        False,
+        description="Listen on other addresses than this machine's without tokens, too: where "
+        "something in front asks people who they are.",
+    )
+    metrics_need_token: bool = Field(
+        True, description="Whether /metrics needs a token as well; Prometheus can send one."
+    )
+    session_key: SecretStr | None = Field(
+        None,
+        description="What signs browsers' cookies; the same for replicas that share browsers. By "
+        "default a new one at each start, which signs everybody out.",
+    )
+    session_seconds: Count = Field(
+        43_200, description="How long a browser stays signed in: a working day."
+    )
+    tls_cert: Path | None = Field(
+        None, description="The certificate to answer https with, and those that vouch for it (PEM)."
+    )
+    tls_key: Path | None = Field(None, description="Its private key (PEM), if not in tls_cert.")
+    max_in_flight: Count = Field(
+        1024,
+        description="Requests a worker answers at a time, slow clients included; more are answered "
+        "503 `overloaded` at once. Each takes some 50 KB beside what is bounded elsewhere.",
+    )
+    max_connections: Count = Field(
+        10_000,
+        description="Connections of a worker, idle ones included: each takes a descriptor.",
+    )
+    max_head_bytes: Count = Field(
+        65_536,
+        description="A request's line and headers: a key of 1,000 bytes takes 3,000, "
+        "percent-encoded, and proxies send up to 32 KB.",
+    )
+    head_seconds: Count = Field(
+        10, description="How long a request's head may take to come, from its first byte on."
+    )
+    body_seconds: Count = Field(
+        60, description="How long a request's body may take to come: 2 MB at 35 KB a second."
+    )
+    requests_per_second: Bytes = Field(
+        0,
+        description="Requests a second of each token, else of each address, in each worker; more "
+        "are answered 429. 0 is no bound: what is in flight is bounded anyway.",
+    )
+
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto",
+        description="Of the log, on standard error: `json`, a line each; `text`, for people; "
+        "`auto`: text on a terminal, else JSON.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="What is logged: `info` has a line for each request (5 % of the time of a warm "
+        "image), `warning` only those that failed, `debug` also those of probes.",
     )
 
     task_processes: Count = Field(

@@ -355,9 +355,10 @@ def test_a_file_that_has_changed_leaves_the_page_standing(tmp_path: Path) -> Non
 @pytest.fixture
 def waiting() -> Iterator[tuple[LiveServer, Callable[[Progress], None]]]:
     """What answers while the catalog is being built, and what it is told of the progress."""
+    settings = load_settings(port=0)
     with (
-        open_socket(load_settings(port=0)) as listening,
-        answering(listening) as tell,
+        open_socket(settings) as listening,
+        answering(settings, listening) as tell,
         subprocess.Popen(["true"], text=True) as process,
     ):
         yield LiveServer(listening.getsockname()[1], process, Path()), tell

@@ -1,5 +1,6 @@
 """Builds a catalog: every unit that is not there yet, then the manifest that names them all."""
 
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -72,7 +73,7 @@ def build_catalog(
                 _build_joined(store, plans, tools, report)
             entries = [_entry(plan) for plan in plans]
             revision = compute_revision(data_yaml.meaning(), list(_digests(store, entries)))
-            manifest = Manifest(FORMAT_VERSION, revision, entries)
+            manifest = Manifest(FORMAT_VERSION, revision, entries, int(time.time()))
             save_manifest(folder, manifest)
             # A server that runs may still open the catalog before this one: it stays once more.
             store.remove_all_but(kept.union(*(entry.units for entry in entries)))

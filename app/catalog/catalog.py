@@ -19,7 +19,7 @@ from app.errors import (
 )
 from app.group import Group
 from app.parquet.place import Place
-from app.parquet.reader import PageCache
+from app.parquet.reader import CountRead, PageCache, ignore_read
 from app.storage import LocalStorage
 
 
@@ -39,11 +39,14 @@ class Catalog:
         max_open_files: int,
         page_cache_bytes: int,
         duckdb_memory_bytes: int,
+        count_read: CountRead = ignore_read,
     ) -> None:
         manifest = manifest or load_manifest(folder)
         if manifest is None:
             raise CatalogError(f"there is no catalog in {folder}; run `mimicit index DATA.yaml`")
         self.revision = manifest.revision
+        self.built_seconds = manifest.built_seconds
+        self._count_read = count_read
         self._database = Database(duckdb_memory_bytes, threads=1)
         self._rows = ParquetRows(self._database)
         self._store = UnitStore(folder / "units")
@@ -157,7 +160,7 @@ class Catalog:
     def _open_images(self, unit: str) -> ImageSource:
         if unit not in self._images:
             self._images[unit] = ImageSource(
-                self._store.path(unit), self._storage, self._cache, self._rows
+                self._store.path(unit), self._storage, self._cache, self._rows, self._count_read
             )
         return self._images[unit]
 

@@ -26,7 +26,7 @@ from app.catalog.table import map_file, stream_rows
 from app.errors import DamagedFileError, OverloadedError, SourceChangedError, UnknownImageError
 from app.parquet.pages import pack_page, unpack_page
 from app.parquet.place import Place
-from app.parquet.reader import PageCache, Stored, ValueReader
+from app.parquet.reader import CountRead, PageCache, Stored, ValueReader, ignore_read
 from app.storage import FileStamp, Storage
 
 _SORTED_ROWS = 65_536
@@ -122,6 +122,7 @@ class ImageSource:
         storage: Storage,
         cache: PageCache,
         rows: ParquetRows,
+        count_read: CountRead = ignore_read,
     ) -> None:
         self.folder = folder
         self.facts = msgspec.json.decode((folder / "unit.json").read_bytes(), type=ImageFacts)
@@ -135,6 +136,7 @@ class ImageSource:
             storage,
             cache,
             partial(_read_row, rows, columns),
+            count_read,
         )
 
     def close(self) -> None:

@@ -30,11 +30,13 @@ class DatasetEntry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """The catalog: its format version, its revision and its datasets in the data YAML's order."""
+    """The catalog: its format version, its revision, its datasets in the data YAML's order, and
+    when it was built, in Unix time (0: by a version that did not say)."""
 
     format: int
     revision: str
     datasets: list[DatasetEntry]
+    built_seconds: int = 0
 
 
 def load_manifest(folder: Path) -> Manifest | None:

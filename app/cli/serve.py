@@ -16,6 +16,7 @@ from app.cli.catalogs import build, build_limits, catalog_folder, load_mounted
 from app.cli.options import CatalogOption, ConfigOption, DataArgument
 from app.data_yaml import DataYaml
 from app.errors import CatalogError
+from app.logs.log import Log
 from app.processes import raise_open_files
 from app.progress import Progress
 from app.progress_lines import show_progress
@@ -30,6 +31,15 @@ def serve(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Server processes.")] = None,
     catalog_dir: CatalogOption = None,
+    tokens_file: Annotated[
+        Path | None, typer.Option(help="A file of bearer tokens, a line `name: token` each.")
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option("--insecure", help="Listen on other addresses without tokens, too."),
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Answer https with it (PEM).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
     config: ConfigOption = None,
 ) -> None:
     """Serve a data YAML; its catalog is built first where it is missing or stale."""
@@ -37,32 +47,46 @@ def serve(
 
     raise_open_files()
     settings = load_settings(
-        config, data_yaml=data, host=host, port=port, workers=workers, catalog_dir=catalog_dir
+        config,
+        data_yaml=data,
+        host=host,
+        port=port,
+        workers=workers,
+        catalog_dir=catalog_dir,
+        tokens_file=tokens_file,
+        insecure=insecure,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
     )
+    Log(settings.log_format, settings.log_level).take_records()
     console = Console(stderr=True, soft_wrap=True)
+    server.check_exposure(settings)
     data_yaml = load_mounted(settings)
     folder = catalog_folder(data_yaml, settings)
     with server.open_socket(settings) as listening:
         if not is_fresh(data_yaml, folder, build_limits(settings)):
-            with server.answering(listening) as tell, show_progress(console) as show:
+            with server.answering(settings, listening) as tell, show_progress(console) as show:
 
                 def report(progress: Progress) -> None:
                     tell(progress)
                     show(progress)
 
                 build(data_yaml, settings, report)
-        _greet(console, data_yaml, folder, listening)
+        _greet(console, data_yaml, folder, listening, settings.tls_cert is not None)
         manifest = load_manifest(folder)
         if manifest is None:
             raise CatalogError(f"the catalog in {folder} was removed while it was to be served")
         server.serve(settings, folder, manifest, listening)
 
 
-def _greet(console: Console, data_yaml: DataYaml, folder: Path, listening: socket.socket) -> None:
+def _greet(
+    console: Console, data_yaml: DataYaml, folder: Path, listening: socket.socket, is_tls: bool
+) -> None:
     """Say where the service is, and three things to ask it."""
     host, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if is_tls else "http"
+    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     console.print(f"serving {data_yaml.path} at {url}", highlight=False, markup=False)
     for what, path in _list_examples(data_yaml, folder):
         console.print(f"  {what:<13} {url}{path}", highlight=False, markup=False)

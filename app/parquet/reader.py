@@ -7,6 +7,7 @@ from threading import Lock
 import numpy as np
 
 from app.errors import DamagedFileError, SourceChangedError
+from app.metrics.meter import Way
 from app.parquet.codecs import decompress_page
 from app.parquet.pages import Layout, Page, unpack_page
 from app.parquet.place import Place, hash_stored
@@ -16,10 +17,15 @@ from app.storage import FileStamp, Storage, WouldBlockError
 Stored = bytes | memoryview
 Fill = Callable[[int, list[bytearray | memoryview]], None]  # offset in the file, what to fill
 ReadRow = Callable[[FileStamp, int], bytes]  # file and row number → the value's stored bytes
+CountRead = Callable[[Way], None]  # told of every value that was read
 
 _LITERAL_BYTES = len(LITERAL_TAG)
 # Two buffers a fragment, and the kernel takes 1,024 at once (IOV_MAX): values under 32 MB.
 _MAX_SCATTERED = 500
+
+
+def ignore_read(way: Way) -> None:
+    """Nobody counts."""
 
 
 class PageCache:
@@ -62,6 +68,7 @@ class ValueReader:
         storage: Storage,
         cache: PageCache,
         read_row: ReadRow,
+        count_read: CountRead = ignore_read,
     ) -> None:
         self._files = files
         self._pages = pages
@@ -69,6 +76,7 @@ class ValueReader:
         self._storage = storage
         self._cache = cache
         self._read_row = read_row
+        self._count_read = count_read
         # One page at a time: threads that want the same one would each decode its 100 MB.
         self._decoding = Lock()
 
@@ -88,15 +96,17 @@ class ValueReader:
         if `wait` is false and reading them may block.
         """
         page, stamp = self.get_page(place.page)
+        way = Way.IN_PLACE
         fill = partial(self._storage.read_into, stamp, wait=wait, is_checked=is_checked)
         if page.layout == Layout.SNAPPY:
             stored = self._read_snappy(page, stamp, place, fill)
         elif page.layout == Layout.AS_IS:
             stored = _read_range(page.offset + place.offset, place.length, fill)
         elif page.layout == Layout.WHOLE:
-            decoded = self._decode_page(page, stamp, fill, wait)
+            decoded, way = self._decode_page(page, stamp, fill, wait)
             stored = decoded[place.offset : place.offset + place.length]
         elif wait:
+            way = Way.DUCKDB
             self._storage.check(stamp)
             stored = memoryview(self._read_row(stamp, place.offset))
         else:
@@ -106,6 +116,7 @@ class ValueReader:
                 f"{stamp.path} holds other bytes than when it was indexed. Put the file back, or "
                 "index it again and restart the service."
             )
+        self._count_read(way)
         return stored
 
     def _read_snappy(self, page: Page, stamp: FileStamp, place: Place, fill: Fill) -> memoryview:
@@ -136,23 +147,27 @@ class ValueReader:
             raise SourceChangedError(f"{stamp.path} no longer decodes: {error}") from error
         return decoded[into : into + length]
 
-    def _decode_page(self, page: Page, stamp: FileStamp, fill: Fill, wait: bool) -> memoryview:
+    def _decode_page(
+        self, page: Page, stamp: FileStamp, fill: Fill, wait: bool
+    ) -> tuple[memoryview, Way]:
         decoded = self._cache.get(stamp, page.offset)
         if decoded is not None:
             self._storage.check(stamp)
-            return decoded
+            return decoded, Way.CACHED_PAGE
         if not wait:  # decoding a page of 1 MB takes longer than an event loop should
             raise WouldBlockError
         with self._decoding:
             decoded = self._cache.get(stamp, page.offset)
+            way = Way.CACHED_PAGE
             if decoded is None:
+                way = Way.DECODED_PAGE
                 data = _read_range(page.offset, page.stored_bytes, fill)
                 try:
                     decoded = decompress_page(page.codec, data, page.length)
                 except DamagedFileError as error:
                     raise SourceChangedError(f"{stamp.path} no longer decodes: {error}") from error
                 self._cache.add(stamp, page.offset, decoded)
-        return decoded
+        return decoded, way
 
 
 def _read_range(offset: int, length: int, fill: Fill) -> memoryview:

@@ -23,6 +23,8 @@ _STATUSES: dict[type[errors.MimicitError], HTTPStatus] = {
     errors.ImageUnreadableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.PictureTooLargeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnauthorizedError: HTTPStatus.UNAUTHORIZED,
+    errors.RateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -38,6 +40,10 @@ _PROBLEM_CONTENT = {
     "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
 }
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {
+        "description": "A token is wanted, and none of this service's came.",
+        "content": _PROBLEM_CONTENT,
+    },
     404: {"description": "There is no such dataset, id, key or step.", "content": _PROBLEM_CONTENT},
     409: {
         "description": "`ambiguous_key`: more than one source has it. `revision_changed`: the "
@@ -47,6 +53,10 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     413: {"description": "Over a limit, which the message names.", "content": _PROBLEM_CONTENT},
     422: {
         "description": "`invalid_request`, or `image_unreadable`: the value is no such picture.",
+        "content": _PROBLEM_CONTENT,
+    },
+    429: {
+        "description": "`rate_limited`: Retry-After says when to go on.",
         "content": _PROBLEM_CONTENT,
     },
     503: {
@@ -73,7 +83,10 @@ def _problem(status: int, code: str, detail: str, **more: Any) -> schemas.Proble
     )
 
 
-def _answer(problem: schemas.Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+def _answer(
+    request: Request, problem: schemas.Problem, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    problem.request_id = getattr(request.state, "request_id", None)
     return JSONResponse(
         problem.model_dump(exclude_none=True),
         problem.status,
@@ -82,17 +95,27 @@ def _answer(problem: schemas.Problem, headers: dict[str, str] | None = None) -> 
     )
 
 
-async def _handle_fact(request: Request, error: Exception) -> JSONResponse:
+async def answer_fact(request: Request, error: Exception) -> JSONResponse:
+    """A MimicitError as its answer, which is counted if it is a refusal; others are raised."""
     if not isinstance(error, errors.MimicitError):
         raise error
     problem = describe(error)
+    request.state.service.meter.count_refused(problem.code)
     if isinstance(error, errors.AmbiguousKeyError):
         rest = request.scope["raw_path"].decode("latin-1").removeprefix("/v1/")
         problem.candidates = [
             f"/v1/datasets/{quote(name, safe='')}/{rest}" for name in error.candidates
         ]
+    headers = {}
     seconds = _RETRY_AFTER.get(type(error))
-    return _answer(problem, {"retry-after": str(seconds)} if seconds else None)
+    if isinstance(error, errors.RateLimitedError):
+        seconds = error.retry_after_seconds
+    if seconds:
+        headers["retry-after"] = str(seconds)
+    if isinstance(error, errors.UnauthorizedError):
+        given = ', error="invalid_token"' if "authorization" in request.headers else ""
+        headers["www-authenticate"] = f'Bearer realm="mimicit"{given}'
+    return _answer(request, problem, headers)
 
 
 async def _handle_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -104,7 +127,7 @@ async def _handle_invalid(request: Request, error: Exception) -> JSONResponse:
     ]
     detail = "; ".join(f"{one['where']}: {one['message']}" for one in mistakes[:10])
     code = errors.InvalidRequestError.code
-    return _answer(_problem(422, code, detail, errors=mistakes[:100]))
+    return _answer(request, _problem(422, code, detail, errors=mistakes[:100]))
 
 
 async def _handle_http(request: Request, error: Exception) -> JSONResponse:
@@ -117,17 +140,17 @@ async def _handle_http(request: Request, error: Exception) -> JSONResponse:
         detail = "there is no such path; /docs lists those there are"
     elif status == 405:
         detail = f"{request.method} is not a method of this path"
-    return _answer(_problem(status, code, detail), dict(error.headers or {}))
+    return _answer(request, _problem(status, code, detail), dict(error.headers or {}))
 
 
 async def _handle_unexpected(request: Request, error: Exception) -> JSONResponse:
     detail = "the service failed on this request; its log says how"
-    return _answer(_problem(500, "internal_error", detail))
+    return _answer(request, _problem(500, "internal_error", detail))
 
 
 def add_problem_handlers(app: FastAPI) -> None:
     """Have every error of the application leave as problem+json."""
-    app.add_exception_handler(errors.MimicitError, _handle_fact)
+    app.add_exception_handler(errors.MimicitError, answer_fact)
     app.add_exception_handler(RequestValidationError, _handle_invalid)
     app.add_exception_handler(HTTPException, _handle_http)
     app.add_exception_handler(Exception, _handle_unexpected)

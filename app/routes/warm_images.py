@@ -1,12 +1,12 @@
 """The hot path: a picture that is in memory, asked for as it is, goes straight to the socket.
 
-It stands before the application, whose routing, parameters and layers take longer than reading the
-picture does. Whatever is not that plain (a query but the pin, a condition, a range, an error, a
+It is answered before the application, whose routing, parameters and layers take longer than reading
+the picture does. Whatever is not that plain (a query but the pin, a condition, a range, an error, a
 cold read) is left to the application's own route, so this adds no behaviour: `routes.images` says
 what is right.
 """
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from app.errors import MimicitError
 from app.images.sniff import content_type
@@ -15,42 +15,26 @@ from app.service import Service
 from app.storage import WouldBlockError
 
 _DATASETS = "/v1/datasets/"
+TEMPLATE = "/v1/datasets/{dataset}/images/{key}"
 _CONDITIONS = frozenset({b"if-none-match", b"if-match", b"range", b"if-range"})
 Headers = list[tuple[bytes, bytes]]
 
 
-class WarmImages:
-    """Answers GET /v1/datasets/{dataset}/images/{key}, or hands the request on to `app`."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (
-            scope["type"] == "http"
-            and scope["method"] == "GET"
-            and scope["path"].startswith(_DATASETS)
-            and (answer := _read(scope)) is not None
-        ):
-            headers, data = answer
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": data})
-        else:
-            await self._app(scope, receive, send)
-
-
-def _read(scope: Scope) -> tuple[Headers, bytes] | None:
-    """The answer's headers and bytes, or None if this is not for the hot path."""
+def read(scope: Scope, service: Service) -> tuple[Headers, bytes] | None:
+    """The headers and bytes that answer GET /v1/datasets/{dataset}/images/{key}, or None if this is
+    not for the hot path."""
+    if scope["method"] != "GET" or not scope["path"].startswith(_DATASETS):
+        return None
     name, _, key = scope["path"][len(_DATASETS) :].partition("/images/")
-    service: Service = scope["state"]["service"]
     cache_control = _cache_control(scope["query_string"], service.catalog.revision)
     if cache_control is None:
         return None
     dataset = service.catalog.datasets.get(name)
     if dataset is None or dataset.images is None:
         return None
-    if any(header in _CONDITIONS for header, _ in scope["headers"]):
-        return None
+    for header, _ in scope["headers"]:
+        if header in _CONDITIONS:
+            return None
     place = dataset.images.find_place(key)
     if place is None:
         return None

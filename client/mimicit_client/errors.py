@@ -11,7 +11,8 @@ MimicitError
     ├── RevisionChangedError   the pinned catalog is no longer served
     ├── InvalidRequestError, MethodNotAllowedError, TooLargeError, UnauthorizedError
     ├── ImageUnreadableError
-    ├── SourceChangedError, OverloadedError, NotReadyError: raised after every retry
+    ├── SourceChangedError, OverloadedError, NotReadyError, RateLimitedError: raised after every
+    │                          retry
     └── InternalError
 """
 
@@ -130,6 +131,12 @@ class OverloadedError(ProblemError):
     """The service has too much in flight."""
 
     code, status = "overloaded", 503
+
+
+class RateLimitedError(ProblemError):
+    """More requests a second than the service takes from one who asks."""
+
+    code, status = "rate_limited", 429
 
 
 class NotReadyError(ProblemError):

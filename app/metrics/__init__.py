@@ -1,0 +1,1 @@
+"""What the service counts, together for all its workers, and how Prometheus is told."""

@@ -1,0 +1,31 @@
+"""/metrics: what all workers have counted, for Prometheus."""
+
+from fastapi import APIRouter, Request, Response
+
+from app.metrics.exposition import CatalogState, render
+from app.routes.revision import CatalogService
+
+
+def create_router(version: str) -> APIRouter:
+    """The route that Prometheus asks."""
+    router = APIRouter(tags=["health"])
+
+    @router.get(
+        "/metrics",
+        summary="What is counted, for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}, "description": "Its text format."}},
+    )
+    async def get_metrics(service: CatalogService, request: Request) -> Response:
+        catalog = service.catalog
+        state = CatalogState(
+            version=version,
+            revision=catalog.revision,
+            built_seconds=catalog.built_seconds,
+            problems={name: one.count_problems() for name, one in catalog.datasets.items()},
+        )
+        accept = request.headers.get("accept", "")
+        data, content_type = render(service.meter.take_stock(), state, accept)
+        return Response(data, headers={"content-type": content_type, "cache-control": "no-store"})
+
+    return router
