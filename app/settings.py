@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
-        description="What is logged: `info` has a line for each request (5 % of the time of a warm "
+        description="What is logged: `info` has a line for each request (10 to 15 % of a warm "
         "image), `warning` only those that failed, `debug` also those of probes.",
     )
 

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Literal
 
 Format = Literal["json", "text"]
@@ -15,8 +16,12 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 def format_time(seconds: float) -> str:
     """A Unix time as RFC 3339 has it, in UTC, to the millisecond."""
     whole = int(seconds)
-    date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-    return f"{date}.{int((seconds - whole) * 1000):03}Z"
+    return f"{_format_second(whole)}.{int((seconds - whole) * 1000):03}Z"
+
+
+@lru_cache(maxsize=1)  # of thousands of lines a second
+def _format_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def escape(text: str) -> str:

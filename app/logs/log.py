@@ -4,7 +4,7 @@ import atexit
 import logging
 import sys
 import time
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -14,21 +14,23 @@ from app.logs.writer import LineWriter
 Level = Literal["debug", "info", "warning", "error"]
 
 _NUMBERS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_MAX_TARGET = 2000  # a key of 1,000 bytes, percent-encoded in part
 
 
-class Exchange(NamedTuple):
-    """A request and how it was answered; `token` is the name of the one it came with."""
+class Exchange(msgspec.Struct):
+    """A request and how it was answered; `token` is the name of the one it came with.
 
+    The fields are those of a line, in its order.
+    """
+
+    request_id: str
     method: str
     target: str
+    route: str | None
     status: int
     seconds: float
-    sent_bytes: int
+    bytes: int
     client: str | None
     token: str | None
-    route: str | None
-    request_id: str
 
 
 class Log:
@@ -55,43 +57,33 @@ class Log:
         """Write what waits."""
         self._writer.close()
 
-    def exchange(self, one: Exchange, *, is_routine: bool = False) -> None:
-        """Tell of a request: errors and warnings as such, routine ones only to who debugs."""
-        if one.status >= 500:
-            level = "error" if one.status == 500 else "warning"
+    def wants(self, status: int, *, is_routine: bool) -> str | None:
+        """The level of a request with that status, if it is to be told of: errors and warnings as
+        such, routine ones only to who debugs."""
+        if status >= 500:
+            level = "error" if status == 500 else "warning"
         else:
             level = "debug" if is_routine else "info"
-        if _NUMBERS[level] < self._level:
-            return
+        return level if _NUMBERS[level] >= self._level else None
+
+    def exchange(self, one: Exchange, level: str) -> None:
+        """Tell of a request."""
         if dropped := self._writer.take_dropped():
             logging.getLogger("mimicit.log").warning("%d lines were dropped", dropped)
-        write = self._json if self._is_json else self._text
-        self._writer.write(write(one, level))
+        self._writer.write(self._json(one, level) if self._is_json else _text(one, level))
 
     def _json(self, one: Exchange, level: str) -> bytes:
-        line = {
-            "time": format_time(time.time()),
-            "level": level,
-            "event": "request",
-            "request_id": one.request_id,
-            "method": one.method,
-            "target": one.target[:_MAX_TARGET],
-            "route": one.route,
-            "status": one.status,
-            "seconds": round(one.seconds, 6),
-            "bytes": one.sent_bytes,
-            "client": one.client,
-            "token": one.token,
-        }
-        return self._encode(line) + b"\n"
+        start = f'{{"time":"{format_time(time.time())}","level":"{level}","event":"request",'
+        return start.encode() + self._encode(one)[1:] + b"\n"
 
-    def _text(self, one: Exchange, level: str) -> bytes:
-        said = (
-            f"{level}: {one.method} {one.target[:_MAX_TARGET]} {one.status} "
-            f"{one.sent_bytes:,} B {one.seconds * 1000:.1f} ms {one.client or '-'}"
-        )
-        token = f" {one.token}" if one.token else ""
-        return f"{escape(said)}{token} [{one.request_id}]\n".encode()
+
+def _text(one: Exchange, level: str) -> bytes:
+    said = (
+        f"{level}: {one.method} {one.target} {one.status} {one.bytes:,} B "
+        f"{one.seconds * 1000:.1f} ms {one.client or '-'}"
+    )
+    token = f" {one.token}" if one.token else ""
+    return f"{escape(said)}{token} [{one.request_id}]\n".encode()
 
 
 class _Handler(logging.Handler):

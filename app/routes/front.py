@@ -22,6 +22,8 @@ from app.service import Service
 # Asked every few seconds by what watches the service.
 _ROUTINE = frozenset({"/healthz", "/readyz", "/metrics"})
 
+_MAX_TARGET_BYTES = 2000  # a key of 1,000 bytes, percent-encoded in part
+
 _log = logging.getLogger("mimicit.requests")
 
 
@@ -79,22 +81,29 @@ class Front:
         finally:
             took_ns = perf_counter_ns() - began
             meter.end(template, status, took_ns, sent_bytes)
-            if self._log is not None:
-                query = scope["query_string"]
-                target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+            log = self._log
+            if log is not None and (level := log.wants(status, is_routine=template in _ROUTINE)):
                 client = scope["client"]
                 exchange = Exchange(
-                    scope["method"],
-                    target.decode("ascii", "backslashreplace"),
-                    status,
-                    took_ns / 1e9,
-                    sent_bytes,
-                    client[0] if client else None,
-                    who or None,
-                    template,
-                    request_id,
+                    request_id=request_id,
+                    method=scope["method"],
+                    target=_target(scope),
+                    route=template,
+                    status=status,
+                    seconds=took_ns / 1e9,
+                    bytes=sent_bytes,
+                    client=client[0] if client else None,
+                    token=who or None,
                 )
-                self._log.exchange(exchange, is_routine=template in _ROUTINE)
+                log.exchange(exchange, level)
+
+
+def _target(scope: Scope) -> str:
+    """Path and query as they were sent, the beginning of long ones."""
+    target: bytes = scope["raw_path"]
+    if scope["query_string"]:
+        target += b"?" + scope["query_string"]
+    return target[:_MAX_TARGET_BYTES].decode("ascii", "backslashreplace")
 
 
 async def _hand_on(
