@@ -1,6 +1,8 @@
 """The application, as a function of its settings and of the catalog's folder."""
 
+import asyncio
 import gc
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +12,9 @@ from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.catalog.manifest import Manifest
+from app.catalog.manifest import get_manifest
+from app.live import Live
+from app.orders import OrdersFolder
 from app.processes import end_with_parent
 from app.routes import batches, datasets, health, images, instructions
 from app.routes.docs import add_docs
@@ -25,7 +29,19 @@ VERSION = "0.1.0"
 class State(TypedDict):
     """What the lifespan hands to every request."""
 
-    service: Service
+    live: Live
+
+
+class PickService:
+    """Gives each request the service of the catalog that is served as it begins, to its end."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["state"]["service"] = scope["state"]["live"].service
+        await self._app(scope, receive, send)
 
 
 class StampHeaders:
@@ -50,20 +66,24 @@ class StampHeaders:
         await self._app(scope, receive, stamp)
 
 
-def create_app(settings: Settings, folder: Path, manifest: Manifest | None = None) -> ASGIApp:
-    """The service of the catalog in `folder`: of `manifest`, else of the one that is there now.
+def create_app(settings: Settings, folder: Path, orders: OrdersFolder | None = None) -> ASGIApp:
+    """The service of the catalog in `folder`: of the manifest that is in it, or of what `orders`
+    say, now and later.
 
     Its lifespan raises CatalogError if there is none.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        service = Service(folder, settings, manifest)
+        manifest = orders.read().manifest if orders else get_manifest(folder)
+        live = Live(Service(folder, settings, manifest), manifest, orders)
         gc.freeze()  # what is here stays: looking at it again takes 0.5 ms of every batch
+        following = asyncio.create_task(live.follow())
         try:
-            yield {"service": service}
+            yield {"live": live}
         finally:
-            service.close()
+            following.cancel()
+            live.close()
 
     app = FastAPI(
         title="mimicit",
@@ -83,11 +103,12 @@ def create_app(settings: Settings, folder: Path, manifest: Manifest | None = Non
     app.include_router(health.create_router())
     add_docs(app)
     add_problem_handlers(app)
-    return WarmImages(StampHeaders(app))
+    return PickService(WarmImages(StampHeaders(app)))
 
 
-def create_worker_app(settings: Settings, folder: Path, manifest: Manifest) -> ASGIApp:
-    """A worker's application. All workers open the same manifest, also one that comes later, and
+def create_worker_app(settings: Settings, folder: Path, orders: Path) -> ASGIApp:
+    """A worker's application. All workers follow the same orders, also one that comes later, and
     none outlives the service."""
     end_with_parent()
-    return create_app(settings, folder, manifest)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the first process, which has it in orders
+    return create_app(settings, folder, OrdersFolder(orders))

@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from app.catalog.manifest import Manifest
 from app.errors import MimicitError
 from app.main import create_worker_app
+from app.orders import OrdersFolder
 from app.progress import Progress
+from app.reloader import Mounted, Reloader
+from app.running import announce
 from app.settings import Settings
 from app.waiting import WaitingApp
 
@@ -92,13 +95,42 @@ def answering(listening: socket.socket) -> Iterator[Callable[[Progress], None]]:
         thread.join()
 
 
-def serve(settings: Settings, folder: Path, manifest: Manifest, listening: socket.socket) -> None:
-    """Serve that catalog until told to stop, with a process for each worker.
+class _Supervisor(Multiprocess):
+    """Starts workers again that die, and takes SIGHUP as the wish to look at the data again."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listening: socket.socket,
+        mounted: Mounted,
+        settings: Settings,
+        orders: OrdersFolder,
+    ) -> None:
+        super().__init__(config, [listening])
+        self.reloader = Reloader(mounted, settings, orders, self._list_workers)
+
+    def handle_hup(self) -> None:
+        """Have the data looked at."""
+        self.reloader.ask()
+
+    def _list_workers(self) -> list[int]:
+        return [process.pid for process in self.processes if process.pid is not None]
+
+
+def serve(settings: Settings, mounted: Mounted, listening: socket.socket) -> None:
+    """Serve what is mounted until told to stop, with a process for each worker.
 
     Raises ServeError if a worker can not start.
     """
+    with TemporaryDirectory(prefix="mimicit-") as shared, announce(mounted.folder, Path(shared)):
+        _run(settings, mounted, OrdersFolder(Path(shared)), listening)
+
+
+def _run(
+    settings: Settings, mounted: Mounted, orders: OrdersFolder, listening: socket.socket
+) -> None:
     config = uvicorn.Config(
-        partial(create_worker_app, settings, folder, manifest),
+        partial(create_worker_app, settings, mounted.folder, orders.folder),
         factory=True,
         workers=settings.workers,
         loop="uvloop",
@@ -112,7 +144,11 @@ def serve(settings: Settings, folder: Path, manifest: Manifest, listening: socke
         timeout_graceful_shutdown=settings.shutdown_seconds,
         timeout_worker_healthcheck=_WORKER_SECONDS,
     )
-    supervisor = Multiprocess(config, [listening])
-    supervisor.run()
+    supervisor = _Supervisor(config, listening, mounted, settings, orders)
+    supervisor.reloader.start()
+    try:
+        supervisor.run()
+    finally:
+        supervisor.reloader.close()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise ServeError("a worker could not start; what it said is above")

@@ -67,6 +67,15 @@ class Settings(BaseSettings):
     build_wait_seconds: Bytes = Field(
         3600, description="How long to wait for another process that is building the catalog."
     )
+    watch_seconds: Bytes = Field(
+        0,
+        description="How often to look whether the data YAML or a file it names has changed; 0 is "
+        "never. A look takes 2 µs a file, on a local disk.",
+    )
+    reload_max_seconds: Count = Field(
+        86_400,
+        description="How long indexing may take beside a service that runs: 50 TB at 600 MB/s.",
+    )
     duckdb_memory_bytes: Count = Field(
         700 * _MIB,
         description="DuckDB's memory, in each process. A row of a pandas file takes it 400 MB "

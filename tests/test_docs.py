@@ -14,7 +14,7 @@ from live_server import LiveServer, start_server
 
 from app.cli.main import app as cli
 from app.demo import write_demo
-from app.main import StampHeaders, create_app
+from app.main import PickService, StampHeaders, create_app
 from app.routes import problems
 from app.routes.warm_images import WarmImages
 from app.settings import Settings, load_settings
@@ -86,7 +86,9 @@ def test_the_settings_page_has_every_command_and_flag() -> None:
 
 def list_routes(folder: Path) -> Iterator[tuple[str, str, list[str]]]:
     """Method, path and query parameters of every route."""
-    warm = create_app(load_settings(), folder)
+    pick = create_app(load_settings(), folder)
+    assert isinstance(pick, PickService)
+    warm = pick._app
     assert isinstance(warm, WarmImages)
     assert isinstance(warm._app, StampHeaders)
     app = warm._app._app

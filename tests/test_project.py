@@ -28,9 +28,10 @@ LAYERS = [
     | {"processes", "demo", "sampling", "progress", "key_rules"},
     {"parquet", "data_yaml", "tasks"},
     {"catalog"},
-    {"batches"},
+    {"batches", "orders", "running", "rebuild"},
     {"batcher"},
     {"service", "progress_lines"},
+    {"live", "reloader"},
     {"routes"},
     {"main", "waiting"},
     {"server"},
@@ -41,7 +42,8 @@ LAYER = {noun: number for number, nouns in enumerate(LAYERS) for noun in nouns}
 # Who alone imports what.
 ONLY = {
     "demo": {"cli"},
-    "settings": {"batcher", "service", "routes", "main", "server", "cli"},
+    "settings": {"batcher", "service", "routes", "main", "server", "cli"}
+    | {"rebuild", "reloader"},
     "data_yaml": {"catalog", "cli"},
     "json_object": {"catalog"},
     "key_rules": {"data_yaml", "catalog"},

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from app.cli.demo import demo
 from app.cli.index import index
+from app.cli.reload import reload
 from app.cli.serve import serve
 from app.errors import MimicitError
 
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, index, demo):
+for command in (serve, reload, index, demo):
     app.command()(command)
 
 

@@ -1,5 +1,6 @@
 """mimicit serve: the service, its catalog built first where it has to be."""
 
+import signal
 import socket
 from contextlib import closing
 from pathlib import Path
@@ -12,13 +13,21 @@ from rich.console import Console
 from app.catalog.build import is_fresh
 from app.catalog.catalog import Catalog
 from app.catalog.manifest import load_manifest
-from app.cli.catalogs import build, build_limits, catalog_folder, load_mounted
+from app.cli.catalogs import (
+    build,
+    build_again,
+    build_limits,
+    catalog_folder,
+    load_mounted,
+    look,
+)
 from app.cli.options import CatalogOption, ConfigOption, DataArgument
 from app.data_yaml import DataYaml
 from app.errors import CatalogError
 from app.processes import raise_open_files
 from app.progress import Progress
 from app.progress_lines import show_progress
+from app.reloader import Mounted
 from app.settings import load_settings
 
 
@@ -40,7 +49,9 @@ def serve(
         config, data_yaml=data, host=host, port=port, workers=workers, catalog_dir=catalog_dir
     )
     console = Console(stderr=True, soft_wrap=True)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # reloads once it serves, and never ends it
     data_yaml = load_mounted(settings)
+    seen = look(settings)
     folder = catalog_folder(data_yaml, settings)
     with server.open_socket(settings) as listening:
         if not is_fresh(data_yaml, folder, build_limits(settings)):
@@ -55,7 +66,7 @@ def serve(
         manifest = load_manifest(folder)
         if manifest is None:
             raise CatalogError(f"the catalog in {folder} was removed while it was to be served")
-        server.serve(settings, folder, manifest, listening)
+        server.serve(settings, Mounted(folder, manifest, seen, look, build_again), listening)
 
 
 def _greet(console: Console, data_yaml: DataYaml, folder: Path, listening: socket.socket) -> None:
