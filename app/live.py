@@ -11,7 +11,7 @@ from weakref import ref
 
 from app.catalog.catalog import Catalog
 from app.catalog.manifest import Manifest
-from app.orders import Orders, OrdersFolder, Reload
+from app.orders import Orders, OrdersSource, Reload
 from app.service import Service
 
 _LOOK_SECONDS = 0.2  # a stat of 2 µs each time
@@ -24,22 +24,22 @@ _log = logging.getLogger("mimicit.reload")
 class Live:
     """The service of the catalog that is served now; `reload` is how it came to be."""
 
-    def __init__(self, service: Service, manifest: Manifest, folder: OrdersFolder | None) -> None:
+    def __init__(self, service: Service, manifest: Manifest, orders: OrdersSource | None) -> None:
         self.service = service
         self.reload = Reload()
         self._manifest = manifest
-        self._folder = folder
+        self._source = orders
         self._seen: tuple[int, int] | None = None
         self._said = ""
         self._left: list[ref[Catalog]] = []
 
     async def follow(self) -> None:
-        """Follow the folder's orders until cancelled; the first of them at once."""
-        if self._folder is None:
+        """Follow the orders until cancelled; the first of them at once."""
+        if self._source is None:
             return
         looks = 0
         while True:
-            await self._look(self._folder)
+            await self._look(self._source)
             self._left = [left for left in self._left if left() is not None]
             looks += 1
             if self._left and not looks % _COLLECT_LOOKS:
@@ -50,14 +50,14 @@ class Live:
         """Finish what is in flight and unmap the catalog."""
         self.service.close()
 
-    async def _look(self, folder: OrdersFolder) -> None:
-        seen = folder.look()
+    async def _look(self, source: OrdersSource) -> None:
+        seen = source.look()
         if seen is None or seen == self._seen:
             return
         try:
-            orders = folder.read()
+            orders = source.read()
             await self._do(orders)
-            folder.follow(orders.number)
+            source.follow(orders.number)
         except Exception as error:  # whatever it is: tried again at the next look
             if str(error) != self._said:
                 _log.error("the catalog before is served still: %s", error)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.catalog.manifest import get_manifest
 from app.live import Live
-from app.orders import OrdersFolder
+from app.orders import OrdersFolder, OrdersSource
 from app.processes import end_with_parent
 from app.routes import batches, datasets, health, images, instructions
 from app.routes.docs import add_docs
@@ -66,7 +66,7 @@ class StampHeaders:
         await self._app(scope, receive, stamp)
 
 
-def create_app(settings: Settings, folder: Path, orders: OrdersFolder | None = None) -> ASGIApp:
+def create_app(settings: Settings, folder: Path, orders: OrdersSource | None = None) -> ASGIApp:
     """The service of the catalog in `folder`: of the manifest that is in it, or of what `orders`
     say, now and later.
 

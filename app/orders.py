@@ -9,11 +9,12 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
-from app.catalog.manifest import Manifest
+from app.catalog.manifest import FILE_NAME as MANIFEST_NAME
+from app.catalog.manifest import Manifest, get_manifest
 from app.catalog.units import replace_file
 
 _FILE_NAME = "orders.json"
@@ -44,6 +45,37 @@ class Orders(msgspec.Struct, frozen=True):
     reload: Reload = Reload()
 
 
+class OrdersSource(Protocol):
+    """Where orders come from."""
+
+    def look(self) -> tuple[int, int] | None:
+        """What differs whenever the orders are others; None if there are none (2 µs)."""
+
+    def read(self) -> Orders:
+        """The orders that are there."""
+
+    def follow(self, number: int) -> None:
+        """Note that this process follows the orders of that number."""
+
+
+class CatalogFolder:
+    """Orders to serve whatever catalog is in a folder, of nobody in particular: for replicas that
+    have no first process, and are to agree with those that start later."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def look(self) -> tuple[int, int] | None:
+        return _look(self._folder / MANIFEST_NAME)
+
+    def read(self) -> Orders:
+        """Raises CatalogError if there is no catalog."""
+        return Orders(0, get_manifest(self._folder))
+
+    def follow(self, number: int) -> None:
+        pass
+
+
 class OrdersFolder:
     """The folder that a service's processes share."""
 
@@ -56,19 +88,13 @@ class OrdersFolder:
         replace_file(self._path, msgspec.json.encode(orders))
 
     def look(self) -> tuple[int, int] | None:
-        """What differs whenever the orders are others; None if there are none (2 µs)."""
-        try:
-            stat = os.stat(self._path)
-        except FileNotFoundError:
-            return None
-        return stat.st_ino, stat.st_mtime_ns
+        return _look(self._path)
 
     def read(self) -> Orders:
-        """The orders that are there; raises FileNotFoundError if there are none."""
+        """Raises FileNotFoundError if there are none."""
         return msgspec.json.decode(self._path.read_bytes(), type=Orders)
 
     def follow(self, number: int) -> None:
-        """Note that this process follows the orders of that number."""
         replace_file(self._note(os.getpid()), str(number).encode())
 
     def are_followed(self, number: int, pids: Iterable[int]) -> bool:
@@ -83,3 +109,11 @@ class OrdersFolder:
 
     def _note(self, pid: int) -> Path:
         return self.folder / f"worker-{pid}"
+
+
+def _look(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns

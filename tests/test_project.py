@@ -39,20 +39,22 @@ LAYERS = [
     {"main", "waiting"},
     {"server"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "ray"},
 ]
 LAYER = {noun: number for number, nouns in enumerate(LAYERS) for noun in nouns}
 # Who alone imports what.
 ONLY = {
     "demo": {"cli"},
-    "settings": {"batcher", "service", "routes", "main", "server", "cli"} | {"rebuild", "reloader"},
+    "settings": {"batcher", "service", "routes", "main", "server", "cli"}
+    | {"rebuild", "reloader", "ray"},
     "data_yaml": {"catalog", "cli"},
     "json_object": {"catalog"},
     "key_rules": {"data_yaml", "catalog"},
     "duckdb": {"catalog"},
     "fastapi": {"routes", "main"},
     "fastapi_offline": {"routes"},
-    "starlette": {"routes", "main", "waiting"},
+    "starlette": {"routes", "main", "waiting", "ray"},
+    "the package ray": {"tasks", "ray"},
     "uvicorn": {"server"},
 }
 MAX_LINES = 300
@@ -79,7 +81,9 @@ def imports_of(path: Path) -> frozenset[str]:
 def noun_of(name: str) -> str:
     """The part of the app that a dotted name is in, or the package it is of."""
     first, *rest = name.split(".")
-    return rest[0] if first == "app" and rest else first
+    if first == "app" and rest:
+        return rest[0]
+    return f"the package {first}" if first in LAYER else first
 
 
 def list_arrows() -> Iterator[tuple[str, str]]:
