@@ -15,7 +15,6 @@ import msgspec
 
 from app.catalog.manifest import FILE_NAME as MANIFEST_NAME
 from app.catalog.manifest import Manifest, get_manifest
-from app.catalog.units import replace_file
 
 _FILE_NAME = "orders.json"
 
@@ -85,7 +84,7 @@ class OrdersFolder:
 
     def post(self, orders: Orders) -> None:
         """Put the orders in place of those before."""
-        replace_file(self._path, msgspec.json.encode(orders))
+        _replace(self._path, msgspec.json.encode(orders))
 
     def look(self) -> tuple[int, int] | None:
         return _look(self._path)
@@ -95,7 +94,7 @@ class OrdersFolder:
         return msgspec.json.decode(self._path.read_bytes(), type=Orders)
 
     def follow(self, number: int) -> None:
-        replace_file(self._note(os.getpid()), str(number).encode())
+        _replace(self._note(os.getpid()), str(number).encode())
 
     def are_followed(self, number: int, pids: Iterable[int]) -> bool:
         """Whether all of those processes follow the orders of that number, or later ones."""
@@ -109,6 +108,14 @@ class OrdersFolder:
 
     def _note(self, pid: int) -> Path:
         return self.folder / f"worker-{pid}"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """As the catalog does it, but not synced: a worker would wait for the disk on its event loop,
+    and none of this is there after a crash of the machine anyway."""
+    temporary = path.with_name(f".new-{path.name}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
 
 
 def _look(path: Path) -> tuple[int, int] | None:

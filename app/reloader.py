@@ -121,7 +121,7 @@ class Reloader(threading.Thread):
             self._holds.append(Hold(self._mounted.folder, manifest))
             self._say(manifest, Reload(number, "running", began, "opening the catalog"))
             self._wait_for_workers()
-        except (MimicitError, OSError) as error:
+        except Exception as error:  # whatever it is: what is served goes on, and the thread too
             self._end(self._posted.manifest, number, "failed", str(error)[:_MAX_MESSAGE])
         else:
             self._holds = self._holds[-1:]
