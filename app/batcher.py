@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from threading import Lock
@@ -77,6 +78,12 @@ class Batcher:
             max(1, settings.max_waiting // 16),
             settings.batch_wait_seconds,
         )
+
+    def reopen(self, catalog: Catalog) -> "Batcher":
+        """The batches of another catalog, with the same threads and memory."""
+        other = copy(self)
+        other.groups = Groups(catalog.datasets.values())
+        return other
 
     def close(self) -> None:
         """Finish what is being made."""

@@ -1,6 +1,8 @@
 """The application, as a function of its settings and of the catalog's folder."""
 
+import asyncio
 import gc
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,12 +12,14 @@ from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.catalog.manifest import Manifest
+from app.catalog.manifest import get_manifest
 from app.explorer import router as explorer
 from app.explorer.failures import add_error_pages
-from app.explorer.known import Known
+from app.explorer.known import Shelf
+from app.live import Live
 from app.logs.log import Log
 from app.metrics.meter import Meter
+from app.orders import OrdersFolder, OrdersSource
 from app.processes import end_with_parent
 from app.routes import batches, datasets, health, images, instructions, metrics, sign_in
 from app.routes.docs import add_docs
@@ -31,8 +35,20 @@ VERSION = "0.1.0"
 class State(TypedDict):
     """What the lifespan hands to every request."""
 
-    service: Service
-    known: Known
+    live: Live
+    shelf: Shelf
+
+
+class PickService:
+    """Gives each request the service of the catalog that is served as it begins, to its end."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["state"]["service"] = scope["state"]["live"].service
+        await self._app(scope, receive, send)
 
 
 class StampHeaders:
@@ -60,11 +76,12 @@ class StampHeaders:
 def create_app(
     settings: Settings,
     folder: Path,
-    manifest: Manifest | None = None,
+    orders: OrdersSource | None = None,
     counts: Path | None = None,
     log: Log | None = None,
 ) -> ASGIApp:
-    """The service of the catalog in `folder`: of `manifest`, else of the one that is there now.
+    """The service of the catalog in `folder`: of the manifest that is in it, or of what `orders`
+    say, now and later.
 
     What it counts it keeps in the folder `counts`, with the other workers of the service, and `log`
     is told of requests.
@@ -74,15 +91,18 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        manifest = orders.read().manifest if orders else get_manifest(folder)
         meter = Meter(list_templates(app), counts)
-        service = Service(folder, settings, meter, manifest)
-        known = Known(service)
+        live = Live(Service(folder, settings, meter, manifest), manifest, orders)
+        shelf = Shelf(settings)
         gc.freeze()  # what is here stays: looking at it again takes 0.5 ms of every batch
+        following = asyncio.create_task(live.follow())
         try:
-            yield {"service": service, "known": known}
+            yield {"live": live, "shelf": shelf}
         finally:
-            known.close()
-            service.close()
+            following.cancel()
+            shelf.close()
+            live.close()
             meter.close()
 
     guard = Guard(settings)
@@ -108,15 +128,14 @@ def create_app(
     add_docs(app)
     add_problem_handlers(app)
     add_error_pages(app)
-    return Front(StampHeaders(app), guard, log)
+    return PickService(Front(StampHeaders(app), guard, log))
 
 
-def create_worker_app(
-    settings: Settings, folder: Path, manifest: Manifest, counts: Path
-) -> ASGIApp:
-    """A worker's application. All workers open the same manifest, also one that comes later, and
+def create_worker_app(settings: Settings, folder: Path, orders: Path, counts: Path) -> ASGIApp:
+    """A worker's application. All workers follow the same orders, also one that comes later, and
     none outlives the service."""
     end_with_parent()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the first process, which has it in orders
     log = Log(settings.log_format, settings.log_level)
     log.take_records()
-    return create_app(settings, folder, manifest, counts, log)
+    return create_app(settings, folder, OrdersFolder(orders), counts, log)

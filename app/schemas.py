@@ -1,6 +1,6 @@
 """What leaves the service as JSON."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -30,11 +30,23 @@ class Health(BaseModel):
     status: str = "ok"
 
 
+class Reload(BaseModel):
+    """The last time that the service looked at its data again, and what came of it."""
+
+    number: int = Field(description="How many there were.")
+    outcome: Literal["none", "running", "swapped", "unchanged", "failed"] = Field(
+        description="`failed`: the catalog before is served still, and `message` says why."
+    )
+    since: float = Field(description="When that became so, in Unix time.")
+    message: str
+
+
 class Readiness(BaseModel):
     """Whether the catalog is open, or how far its building is."""
 
     status: str
     revision: str | None = None
+    reload: Reload | None = None
     doing: str | None = None
     done_bytes: int | None = None
     total_bytes: int | None = None

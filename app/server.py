@@ -5,7 +5,6 @@ One listening socket is open from the start to the end, so no connection is ever
 
 import asyncio
 import ipaddress
-import secrets
 import socket
 import ssl
 import threading
@@ -17,18 +16,18 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import uvicorn
-from pydantic import SecretStr
-from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from app.catalog.manifest import Manifest
 from app.connection import BoundedProtocol, bounds_of
 from app.errors import MimicitError
 from app.main import create_worker_app
+from app.orders import OrdersFolder
 from app.progress import Progress
+from app.reloader import Mounted, Reloader
 from app.routes.guard import Guard
-from app.settings import Settings
+from app.running import announce
+from app.settings import Settings, with_session_key
 from app.waiting import WaitingApp
 
 # A worker that does not answer for so long is replaced. It has to import and open everything
@@ -138,25 +137,49 @@ def answering(settings: Settings, listening: socket.socket) -> Iterator[Callable
         thread.join()
 
 
-def serve(settings: Settings, folder: Path, manifest: Manifest, listening: socket.socket) -> None:
-    """Serve that catalog until told to stop, with a process for each worker.
+class _Supervisor(Multiprocess):
+    """Starts workers again that die, and takes SIGHUP as the wish to look at the data again."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listening: socket.socket,
+        mounted: Mounted,
+        settings: Settings,
+        orders: OrdersFolder,
+    ) -> None:
+        super().__init__(config, [listening])
+        self.reloader = Reloader(mounted, settings, orders, self._list_workers)
+
+    def handle_hup(self) -> None:
+        """Have the data looked at."""
+        self.reloader.ask()
+
+    def _list_workers(self) -> list[int]:
+        return [process.pid for process in self.processes if process.pid is not None]
+
+
+def serve(settings: Settings, mounted: Mounted, listening: socket.socket) -> None:
+    """Serve what is mounted until told to stop, with a process for each worker.
 
     Raises ServeError if a worker can not start.
     """
-    if settings.session_key is None:  # one for all workers
-        key = SecretStr(secrets.token_hex(32))
-        settings = settings.model_copy(update={"session_key": key})
-    with TemporaryDirectory(prefix="mimicit-") as counts:
-        _run(
-            settings,
-            partial(create_worker_app, settings, folder, manifest, Path(counts)),
-            listening,
-        )
+    settings = with_session_key(settings)  # one for all workers
+    with TemporaryDirectory(prefix="mimicit-") as shared, announce(mounted.folder, Path(shared)):
+        counts = Path(shared) / "counts"
+        counts.mkdir()
+        _run(settings, mounted, OrdersFolder(Path(shared)), counts, listening)
 
 
-def _run(settings: Settings, create: Callable[[], ASGIApp], listening: socket.socket) -> None:
+def _run(
+    settings: Settings,
+    mounted: Mounted,
+    orders: OrdersFolder,
+    counts: Path,
+    listening: socket.socket,
+) -> None:
     config = uvicorn.Config(
-        create,
+        partial(create_worker_app, settings, mounted.folder, orders.folder, counts),
         factory=True,
         workers=settings.workers,
         log_config=None,
@@ -172,8 +195,12 @@ def _run(settings: Settings, create: Callable[[], ASGIApp], listening: socket.so
         timeout_worker_healthcheck=_WORKER_SECONDS,
         **_tls(settings),
     )
-    supervisor = Multiprocess(config, [listening])
-    supervisor.run()
+    supervisor = _Supervisor(config, listening, mounted, settings, orders)
+    supervisor.reloader.start()
+    try:
+        supervisor.run()
+    finally:
+        supervisor.reloader.close()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise ServeError("a worker could not start; what it said is above")
 

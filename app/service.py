@@ -1,6 +1,7 @@
 """A worker's open catalog, and the threads that read and resize for it; no HTTP."""
 
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -49,6 +50,16 @@ class Service:
         # One at a time: each scans a whole table, and DuckDB has the memory for one.
         self._searches = Pool("searches", 1, settings.max_waiting)
         self.batches = Batcher(self.catalog, settings, self._reads, self._resizes, meter)
+
+    def reopen(self, manifest: Manifest) -> "Service":
+        """The answers of another manifest's catalog, with the same threads and memory.
+
+        Only one of them is to be closed. Raises CatalogError, and OSError.
+        """
+        other = copy(self)
+        other.catalog = self.catalog.reopen(manifest)
+        other.batches = self.batches.reopen(other.catalog)
+        return other
 
     def close(self) -> None:
         """Finish what is in flight and unmap the catalog."""

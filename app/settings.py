@@ -1,6 +1,7 @@
 """Every setting, read once: from the command line, the environment (MIMICIT_…) and a YAML file."""
 
 import os
+import secrets
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -131,6 +132,15 @@ class Settings(BaseSettings):
     )
     build_wait_seconds: Bytes = Field(
         3600, description="How long to wait for another process that is building the catalog."
+    )
+    watch_seconds: Bytes = Field(
+        0,
+        description="How often to look whether the data YAML or a file it names has changed; 0 is "
+        "never. A look takes 2 µs a file, on a local disk.",
+    )
+    reload_max_seconds: Count = Field(
+        86_400,
+        description="How long indexing may take beside a service that runs: 50 TB at 600 MB/s.",
     )
     duckdb_memory_bytes: Count = Field(
         700 * _MIB,
@@ -273,3 +283,10 @@ def load_settings(config: Path | None = None, **given: Any) -> Settings:
             for mistake in error.errors()
         ]
         raise SettingsError("\n".join(["settings that can not be used:", *lines])) from error
+
+
+def with_session_key(settings: Settings) -> Settings:
+    """The settings with a new key for sessions, if they have none: one for all that answer."""
+    if settings.session_key:
+        return settings
+    return settings.model_copy(update={"session_key": SecretStr(secrets.token_hex(32))})

@@ -121,6 +121,11 @@ class LocalStorage:
         if stat.st_mtime_ns != stamp.mtime_ns or stat.st_size != stamp.size_bytes:
             raise _changed(stamp, "its size or modification time is another")
 
+    def let_go(self) -> None:
+        """Close what no read is using: files that are no longer served keep their disk space."""
+        with self._lock:
+            self._open.clear()
+
     def read_into(
         self,
         stamp: FileStamp,
@@ -199,6 +204,6 @@ class LocalStorage:
 
 def _changed(stamp: FileStamp, why: str) -> SourceChangedError:
     return SourceChangedError(
-        f"{stamp.path} is not the file that was indexed: {why}. Put the file back, or index it "
-        "again and restart the service."
+        f"{stamp.path} is not the file that was indexed: {why}. Put the file back, or have it "
+        "indexed again with `mimicit reload`."
     )

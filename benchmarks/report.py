@@ -53,13 +53,13 @@ def to_markdown(machine: Sequence[str], results: Sequence[Result], caveats: Sequ
     goals = [goal for result in results for goal in result.goals]
     if goals:
         lines += ["", "## Goals", ""]
-        lines += _markdown_table(
+        lines += markdown_table(
             ["goal", "measured", ""],
             [[goal.what, goal.measured, _verdict(goal)] for goal in goals],
         )
     for result in results:
         lines += ["", f"## {result.title}", "", result.about, ""]
-        lines += _markdown_table(result.columns, result.rows)
+        lines += markdown_table(result.columns, result.rows)
         if result.notes:
             lines += ["", *(f"- {note}" for note in result.notes)]
     lines += ["", "## How far to trust this", "", *(f"- {caveat}" for caveat in caveats)]
@@ -70,6 +70,7 @@ def _verdict(goal: Goal) -> str:
     return "met" if goal.is_met else "MISSED"
 
 
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table."""
     marks = ["---", *["---:"] * (len(columns) - 1)]
     return [f"| {' | '.join(cells)} |" for cells in (columns, marks, *rows)]

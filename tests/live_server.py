@@ -83,6 +83,13 @@ class LiveServer:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.request("POST", path, {"content-type": "application/json"}, data)
 
+    def wait_for_log(self, text: str) -> None:
+        """Wait until the log has the text: lines are written a moment later."""
+        deadline = time.monotonic() + 5
+        while text not in self.log.read_text():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
+
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:

@@ -219,11 +219,19 @@ def get_image(request: pytest.FixtureRequest) -> Callable[..., bytes]:
     return ask
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [cut_off, cut_off_chunks, no_length, hang_up, answer(502, b"<html>"), answer(504), answer(429)],
-    ids=["cut-off", "chunks-cut-off", "no-length", "hang-up", "502", "504", "429"],
-)
+FAULTS = {
+    "cut-off": cut_off,
+    "chunks-cut-off": cut_off_chunks,
+    "no-length": no_length,
+    "hang-up": hang_up,
+    "502": answer(502, b"<html>"),
+    "504": answer(504),
+    "429": answer(429),
+    "500-of-a-proxy": answer(500, b"Internal Server Error"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_passing_fault_is_tried_again(get_image: Callable[..., bytes], fault: Action) -> None:
     with FaultyServer(fault, fault, OK) as server:
         assert get_image(server.url) == BODY

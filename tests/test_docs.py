@@ -15,7 +15,7 @@ from live_server import LiveServer, start_server
 
 from app.cli.main import app as cli
 from app.demo import write_demo
-from app.main import StampHeaders, create_app
+from app.main import PickService, StampHeaders, create_app
 from app.routes import problems
 from app.routes.front import Front
 from app.settings import Settings, load_settings
@@ -96,7 +96,7 @@ def test_the_settings_page_has_every_command_and_flag() -> None:
 def list_routes(folder: Path) -> Iterator[tuple[str, str, list[str]]]:
     """Method, path and query parameters of every route."""
     app = create_app(load_settings(), folder)
-    while isinstance(app, (Front, StampHeaders)):
+    while isinstance(app, (PickService, Front, StampHeaders)):
         app = app._app
     assert isinstance(app, FastAPI)
     for path, methods in app.openapi()["paths"].items():

@@ -24,7 +24,7 @@ from live_server import LiveServer, image_path, start_server
 from packs import draw_jpeg, record, write_images, write_instructions
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.metrics.exposition import CatalogState, render
+from app.metrics.exposition import CatalogState, ReloadState, render
 from app.metrics.meter import BOUNDS_SECONDS, Meter, Way
 
 ROOT = Path(__file__).parents[1]
@@ -122,13 +122,18 @@ def test_a_bucket_has_what_took_no_longer_than_its_bound(seconds: float) -> None
     with closing(Meter()) as meter:
         meter.begin()
         meter.end("no such route", 599, round(seconds * 1e9), 0)
-        text, _ = render(meter.take_stock(), CatalogState("1", "r", 7, {"D": {"k\n": 2}}), "")
+        catalog = CatalogState("1", "r", 7, {"D": {"k\n": 2}})
+        text, _ = render(meter.take_stock(), catalog, ReloadState(3, "failed", 8.5), "")
     samples = samples_of(text.decode())
     for bound in (*map(str, BOUNDS_SECONDS), "+Inf"):
         name = ("mimicit_request_seconds_bucket", (("le", bound), ("route", "other")))
         found = samples[name[0], (*name[1], ("status", "5xx"))]
         assert found == (seconds <= float(bound)), bound
     assert value(samples, "problems", dataset="D", kind="k\n") == 2
+    assert value(samples, "reloads_total") == 3
+    outcomes = ("none", "running", "swapped", "unchanged", "failed")
+    assert [value(samples, "reload_outcome", outcome=one) for one in outcomes] == [0, 0, 0, 0, 1]
+    assert value(samples, "reload_timestamp_seconds") == 8.5
 
 
 # --- of a service ---

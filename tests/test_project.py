@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
 from app.main import VERSION
+from app.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "app").rglob("*.py"))
@@ -30,21 +33,23 @@ LAYERS = [
     | {"histogram", "charts", "metrics", "logs", "access"},
     {"parquet", "data_yaml", "tasks"},
     {"catalog"},
-    {"batches", "check", "convert"},
+    {"batches", "check", "convert", "orders", "running", "rebuild"},
     {"batcher"},
     {"service", "progress_lines"},
+    {"live", "reloader"},
     {"routes"},
     {"explorer"},
     {"main", "waiting", "connection"},
     {"server"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "ray"},
 ]
 LAYER = {noun: number for number, nouns in enumerate(LAYERS) for noun in nouns}
 # Who alone imports what.
 ONLY = {
     "demo": {"cli"},
-    "settings": {"batcher", "service", "routes", "main", "connection", "server", "cli"},
+    "settings": {"batcher", "service", "routes", "explorer", "main", "connection", "server", "cli"}
+    | {"rebuild", "reloader", "ray"},
     "convert": {"cli"},
     "data_yaml": {"catalog", "convert", "cli"},
     "json_object": {"catalog", "convert"},
@@ -53,7 +58,8 @@ ONLY = {
     "explorer": {"main", "waiting"},
     "fastapi": {"routes", "explorer", "main"},
     "fastapi_offline": {"routes"},
-    "starlette": {"routes", "explorer", "main", "waiting", "server"},
+    "starlette": {"routes", "explorer", "main", "waiting", "server", "ray"},
+    "the package ray": {"tasks", "ray"},
     "prometheus_client": {"metrics"},
     "uvicorn": {"connection", "server"},
 }
@@ -81,7 +87,9 @@ def imports_of(path: Path) -> frozenset[str]:
 def noun_of(name: str) -> str:
     """The part of the app that a dotted name is in, or the package it is of."""
     first, *rest = name.split(".")
-    return rest[0] if first == "app" and rest else first
+    if first == "app" and rest:
+        return rest[0]
+    return f"the package {first}" if first in LAYER else first
 
 
 def list_arrows() -> Iterator[tuple[str, str]]:
@@ -194,7 +202,7 @@ def required(*extras: str) -> list[str]:
 def test_every_dependency_is_pinned(file: str, extras: tuple[str, ...]) -> None:
     pins = {re.sub(r"[-_.]+", "-", name.lower()): pin for name, pin in pins_of(file).items()}
     for requirement in required(*extras):
-        found = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(?:>=([\d.]+))?", requirement)
+        found = re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?(?:>=([\d.]+))?", requirement)
         assert found, requirement
         version = pins[re.sub(r"[-_.]+", "-", found[1].lower())][0]
         if found[2]:
@@ -227,7 +235,10 @@ def test_one_version_everywhere() -> None:
     client = tomllib.loads((CLIENT / "pyproject.toml").read_text())["project"]
     assert project()["version"] == VERSION == released[0] == client["version"]
     assert f'org.opencontainers.image.version="{VERSION}"' in (ROOT / "Dockerfile").read_text()
-    assert load_compose()["image"] == f"mimicit:{VERSION}"
+    images = {one["image"] for one in load_compose().values() if "build" in one}
+    pod = load_kubernetes()["Deployment"]["spec"]["template"]["spec"]
+    images |= {one["image"] for one in pod["containers"]}
+    assert images == {f"mimicit:{VERSION}"}
 
 
 def test_everything_in_the_app_is_packed() -> None:
@@ -277,22 +288,130 @@ def test_the_image_runs_without_rights() -> None:
     assert json.loads(dict(final)["CMD"])[0] == "serve"
 
 
-def load_compose() -> dict[str, object]:
+def load_compose() -> dict[str, Any]:
+    """The services of the compose file."""
     compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
-    service: dict[str, object] = compose["services"]["mimicit"]
-    return service
+    services: dict[str, Any] = compose["services"]
+    return services
 
 
 def test_the_compose_file_gives_no_rights() -> None:
-    service = load_compose()
-    assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    ports, volumes = service["ports"], service["volumes"]
-    assert isinstance(ports, list)
-    assert isinstance(volumes, list)
-    assert all(port.startswith("127.0.0.1:") for port in ports)  # for which it may be insecure
-    assert {one["target"]: one.get("read_only", False) for one in volumes} == {
-        "/data": True,
-        "/catalog": False,
+    services = load_compose()
+    assert [*services] == ["replica-1", "replica-2", "nginx", "prometheus"]
+    written = {"replica-1": {"/catalog"}, "replica-2": {"/catalog"}, "prometheus": {"/prometheus"}}
+    for name, service in services.items():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert "privileged" not in service
+        # What is reached from elsewhere is nginx, and that from this machine only.
+        ports = service.get("ports", [])
+        assert bool(ports) == (name in ("nginx", "prometheus"))
+        assert all(port.startswith("127.0.0.1:") for port in ports)
+        volumes = service["volumes"]
+        assert {one["target"] for one in volumes if not one.get("read_only")} == written.get(
+            name, set()
+        )
+        for one in volumes:  # files and folders of this machine are there, and only read
+            if one["type"] == "bind":
+                assert one["read_only"]
+                assert one["bind"] == {"create_host_path": False}
+                source = one["source"]
+                assert source.startswith("${DATA_DIR") or (ROOT / "docker" / source).is_file()
+
+
+def test_nginx_and_prometheus_know_every_replica() -> None:
+    replicas = {f"{name}:8000" for name in load_compose() if name.startswith("replica-")}
+    text = (ROOT / "docker" / "replicas.conf").read_text()
+    assert set(re.findall(r"^server (\S+) .*;$", text, re.MULTILINE)) == replicas
+    assert len(text.splitlines()) == len(replicas)
+    prometheus = yaml.safe_load((ROOT / "docker" / "prometheus.yaml").read_text())
+    (job,) = prometheus["scrape_configs"]
+    assert {one for found in job["static_configs"] for one in found["targets"]} == replicas
+    assert job["metrics_path"] == "/metrics"
+
+
+def test_nginx_takes_what_the_service_takes() -> None:
+    text = (ROOT / "docker" / "nginx.conf").read_text()
+    settings = load_settings()
+    assert f"client_max_body_size {settings.max_body_bytes >> 20}m;" in text
+    assert f"send_timeout {settings.stall_seconds}s;" in text
+    kept = re.findall(r"keepalive_timeout (\d+)s", text)
+    # Of the connections to replicas, and of those to clients.
+    assert int(kept[0]) < settings.keep_alive_seconds == int(kept[1])
+    waited = re.search(r"proxy_read_timeout (\d+)s", text)
+    assert waited
+    assert int(waited[1]) > settings.stall_seconds + settings.batch_wait_seconds
+
+
+def load_kubernetes() -> dict[str, Any]:
+    """The objects of the Kubernetes file, by kind."""
+    text = (ROOT / "docker" / "kubernetes.yaml").read_text()
+    return {one["kind"]: one for one in yaml.safe_load_all(text)}
+
+
+def test_the_kubernetes_file_is_of_its_schema() -> None:
+    objects = load_kubernetes()
+    assert [*objects] == ["Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"]
+    for one in objects.values():
+        kubernetes_validate.validate(one, "1.30", strict=True)
+
+
+def test_the_kubernetes_objects_find_each_other() -> None:
+    objects = load_kubernetes()
+    deployment, service = objects["Deployment"], objects["Service"]
+    pod = deployment["spec"]["template"]
+    labels = pod["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"] == labels
+    assert service["spec"]["selector"] == labels
+    assert objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    scaled = objects["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+    assert (scaled["kind"], scaled["name"]) == ("Deployment", deployment["metadata"]["name"])
+    assert "replicas" not in deployment["spec"]  # else applying the file undoes the autoscaler
+    (container,) = pod["spec"]["containers"]
+    assert {one["name"] for one in container["volumeMounts"]} == {
+        one["name"] for one in pod["spec"]["volumes"]
+    }
+    named = {one["name"]: one["containerPort"] for one in container["ports"]}
+    assert {one["targetPort"] for one in service["spec"]["ports"]} <= named.keys()
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
+
+
+def test_the_kubernetes_file_gives_no_rights() -> None:
+    deployment = load_kubernetes()["Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    user = next(argument for step, argument in reversed(list_steps()) if step == "USER")
+    ids = (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"])
+    assert user == ":".join(map(str, ids))
+    assert container["securityContext"] == {
+        "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    written = [one["mountPath"] for one in container["volumeMounts"] if not one.get("readOnly")]
+    assert written == ["/catalog", "/tmp"]
+    # Else the Service's own MIMICIT_PORT=tcp://… would be a setting.
+    assert pod["enableServiceLinks"] is False
+
+
+def test_kubernetes_gives_what_the_settings_may_take() -> None:
+    pod = load_kubernetes()["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    environment = {one["name"]: one["value"] for one in container["env"]}
+    workers = int(environment["MIMICIT_WORKERS"])
+    settings = load_settings()
+    one_bytes = settings.batch_memory_bytes + settings.page_cache_bytes
+    one_bytes += settings.duckdb_memory_bytes + 100_000_000
+    limit = int(container["resources"]["limits"]["memory"].removesuffix("Gi")) << 30
+    assert workers * one_bytes + 1_000_000_000 <= limit
+    assert workers == int(container["resources"]["requests"]["cpu"])
+    grace = pod["terminationGracePeriodSeconds"]
+    pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert grace > pause + settings.shutdown_seconds
+    assert {name.removeprefix("MIMICIT_").lower() for name in environment} <= {
+        *Settings.model_fields
     }

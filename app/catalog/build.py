@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from app.catalog.dataset import DatasetFacts, build_dataset
+from app.catalog.holds import add_hold, remove_unheld
 from app.catalog.image_source import ImageFacts, build_images
 from app.catalog.instructions import InstructionFacts
 from app.catalog.limits import BuildLimits
@@ -41,7 +42,7 @@ def is_fresh(data_yaml: DataYaml, folder: Path, limits: BuildLimits) -> bool:
     store = UnitStore(folder / "units")
     plans = plan_catalog(data_yaml, limits)
     return [_entry(plan) for plan in plans] == manifest.datasets and all(
-        store.has(name) for entry in manifest.datasets for name in entry.units
+        map(store.has, manifest.units)
     )
 
 
@@ -65,8 +66,6 @@ def build_catalog(
     choose = choose or partial(choose_runner, limits.processes)
     try:
         with build_lock(folder, lambda who: report(Progress(f"waiting for {who}")), wait_seconds):
-            before = load_manifest(folder)
-            kept = {name for entry in before.datasets for name in entry.units} if before else set()
             plans = plan_catalog(data_yaml, limits)
             _build_sources(store, plans, limits, choose, report)
             with BuildTools(limits, store.spill_folder) as tools:
@@ -74,9 +73,9 @@ def build_catalog(
             entries = [_entry(plan) for plan in plans]
             revision = compute_revision(data_yaml.meaning(), list(_digests(store, entries)))
             manifest = Manifest(FORMAT_VERSION, revision, entries, int(time.time()))
+            add_hold(folder, manifest)
             save_manifest(folder, manifest)
-            # A server that runs may still open the catalog before this one: it stays once more.
-            store.remove_all_but(kept.union(*(entry.units for entry in entries)))
+            remove_unheld(folder, manifest)
             return manifest
     except SourceError as error:
         raise CatalogError(f"a source can not be served: {error}") from error
@@ -85,6 +84,16 @@ def build_catalog(
             f"the catalog in {folder} can not be built: {error.strerror or error} "
             f"({error.filename or 'no file named'})"
         ) from error
+
+
+def clean_catalog(folder: Path) -> bool:
+    """Remove the units that nobody uses any more; whether any that is not served anew is left.
+
+    Raises CatalogError if the catalog is being built, and OSError if units can not be removed.
+    """
+    with build_lock(folder, lambda _: None, 0):
+        manifest = load_manifest(folder)
+        return manifest is not None and remove_unheld(folder, manifest)
 
 
 def _entry(plan: DatasetPlan) -> DatasetEntry:

@@ -1,13 +1,17 @@
 """The catalog, opened: datasets by name, and ids and keys across all of them."""
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
 
 from app.catalog.dataset import Dataset, open_contexts
 from app.catalog.duck import Database, ParquetRows
+from app.catalog.holds import Hold
 from app.catalog.image_source import ImageSource
 from app.catalog.instructions import Instruction, InstructionTable
-from app.catalog.manifest import Manifest, load_manifest
+from app.catalog.manifest import Manifest, get_manifest
 from app.catalog.table import Table
 from app.catalog.units import UnitStore
 from app.errors import (
@@ -41,22 +45,23 @@ class Catalog:
         duckdb_memory_bytes: int,
         count_read: CountRead = ignore_read,
     ) -> None:
-        manifest = manifest or load_manifest(folder)
-        if manifest is None:
-            raise CatalogError(f"there is no catalog in {folder}; run `mimicit index DATA.yaml`")
-        self.revision = manifest.revision
-        self.built_seconds = manifest.built_seconds
+        manifest = manifest or get_manifest(folder)
+        self.folder = folder
         self._count_read = count_read
         self._database = Database(duckdb_memory_bytes, threads=1)
         self._rows = ParquetRows(self._database)
         self._store = UnitStore(folder / "units")
         self._storage = LocalStorage(max_open_files)
         self._cache = PageCache(page_cache_bytes)
-        self._instructions: dict[str, InstructionTable] = {}
-        self._images: dict[str, ImageSource] = {}
-        self._contexts: dict[str, Table | None] = {}
-        self.folder = folder
+        # What is open, by unit, in this and in any catalog opened from it: LMDB opens a file once.
+        self._opened: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._open(manifest)
+
+    def _open(self, manifest: Manifest) -> None:
         self.manifest = manifest
+        self.revision = manifest.revision
+        self.built_seconds = manifest.built_seconds
+        self._hold = Hold(self.folder, manifest)
         try:
             self.datasets = self._open_datasets(manifest)
         except FileNotFoundError as error:
@@ -64,15 +69,22 @@ class Catalog:
                 f"{error.filename} is gone: the catalog was built again since; restart the service"
             ) from error
 
+    def reopen(self, manifest: Manifest) -> "Catalog":
+        """The catalog of another manifest of the folder, open beside this one.
+
+        They share the units that both have, open files, caches and DuckDB. One that nobody refers
+        to any more is unmapped by that, and its units may be removed. Raises what opening does.
+        """
+        other = copy(self)
+        other._open(manifest)
+        self._storage.let_go()
+        return other
+
     def close(self) -> None:
-        """Unmap everything."""
-        for contexts in self._contexts.values():
-            if contexts is not None:
-                contexts.close()
-        for instructions in self._instructions.values():
-            instructions.close()
-        for images in self._images.values():
-            images.close()
+        """Unmap everything, also of the catalogs that were opened from this one."""
+        for unit in list(self._opened.values()):
+            unit.close()
+        self._hold.close()
         self._database.close()
 
     def get_dataset(self, name: str) -> Dataset:
@@ -147,22 +159,27 @@ class Catalog:
         return datasets
 
     def _open_contexts(self, unit: str) -> Table | None:
-        # Datasets that differ in num_samples only are one unit, and LMDB opens a file once.
-        if unit not in self._contexts:
-            self._contexts[unit] = open_contexts(self._store.path(unit))
-        return self._contexts[unit]
+        # Datasets that differ in num_samples only are one unit.
+        found: Table | None = self._opened.get(unit) or open_contexts(self._store.path(unit))
+        if found is not None:
+            self._opened[unit] = found
+        return found
 
     def _open_instructions(self, unit: str) -> InstructionTable:
-        if unit not in self._instructions:
-            self._instructions[unit] = InstructionTable(self._store.path(unit), self._database)
-        return self._instructions[unit]
+        found: InstructionTable | None = self._opened.get(unit)
+        if found is None:
+            found = InstructionTable(self._store.path(unit), self._database)
+            self._opened[unit] = found
+        return found
 
     def _open_images(self, unit: str) -> ImageSource:
-        if unit not in self._images:
-            self._images[unit] = ImageSource(
+        found: ImageSource | None = self._opened.get(unit)
+        if found is None:
+            found = ImageSource(
                 self._store.path(unit), self._storage, self._cache, self._rows, self._count_read
             )
-        return self._images[unit]
+            self._opened[unit] = found
+        return found
 
 
 def _ambiguous(noun: str, name: str, datasets: list[Dataset]) -> AmbiguousKeyError:

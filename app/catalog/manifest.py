@@ -38,6 +38,11 @@ class Manifest(msgspec.Struct, frozen=True):
     datasets: list[DatasetEntry]
     built_seconds: int = 0
 
+    @property
+    def units(self) -> set[str]:
+        """Every unit that its datasets need."""
+        return {name for entry in self.datasets for name in entry.units}
+
 
 def load_manifest(folder: Path) -> Manifest | None:
     """The manifest of the catalog in `folder`; None if there is none of this format version."""
@@ -51,6 +56,14 @@ def load_manifest(folder: Path) -> Manifest | None:
             f"{folder / FILE_NAME} can not be read ({error}); delete the folder and index again"
         ) from error
     return manifest if manifest.format == FORMAT_VERSION else None
+
+
+def get_manifest(folder: Path) -> Manifest:
+    """The manifest of the catalog in `folder`; raises CatalogError if there is none."""
+    manifest = load_manifest(folder)
+    if manifest is None:
+        raise CatalogError(f"there is no catalog in {folder}; run `mimicit index DATA.yaml`")
+    return manifest
 
 
 def save_manifest(folder: Path, manifest: Manifest) -> None:

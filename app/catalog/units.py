@@ -75,11 +75,17 @@ class UnitStore:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def remove_all_but(self, names: Collection[str]) -> None:
-        """Delete every other unit, and what crashed builders left; for the one builder only."""
+        """Delete every other unit, and what crashed builders left; for the one builder only.
+
+        A unit is renamed first: half of one must never be taken for it.
+        """
         if self.folder.is_dir():
-            for path in self.folder.iterdir():
-                if path.name not in names:
-                    shutil.rmtree(path, ignore_errors=True)
+            for path in list(self.folder.iterdir()):
+                if path.name in names:
+                    continue
+                if not path.name.startswith(_TEMPORARY):
+                    path = path.rename(self.folder / f"{_TEMPORARY}{uuid4().hex}")
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from app.catalog.build import build_catalog
+from app.catalog.build import build_catalog, is_fresh
 from app.catalog.limits import BuildLimits
-from app.catalog.manifest import Manifest
+from app.catalog.manifest import Manifest, load_manifest
+from app.catalog.plan import stamp_sources
 from app.catalog.units import fingerprint
 from app.data_yaml import DataYaml, load_data_yaml
 from app.errors import MimicitError
@@ -23,7 +24,12 @@ def load_mounted(settings: Settings) -> DataYaml:
 
 def catalog_folder(data_yaml: DataYaml, settings: Settings) -> Path:
     """The folder, in the settings' catalog_dir, of that data YAML's catalog."""
-    path = data_yaml.path.resolve()
+    return folder_of(data_yaml.path, settings)
+
+
+def folder_of(data_yaml: Path, settings: Settings) -> Path:
+    """The folder of the catalog of the data YAML of that path, which need not be one."""
+    path = data_yaml.resolve()
     return settings.catalog_dir.expanduser() / f"{path.stem}-{fingerprint(str(path))[:12]}"
 
 
@@ -57,3 +63,18 @@ def build(
         wait_seconds=settings.build_wait_seconds,
         choose=choose,
     )
+
+
+def look(settings: Settings) -> object:
+    """What differs whenever the data YAML or a file it names does; raises MimicitError, OSError."""
+    return stamp_sources(load_mounted(settings))
+
+
+def build_again(settings: Settings, report: Report) -> Manifest:
+    """The manifest of the catalog that the data YAML calls for now, built where it has to be."""
+    data_yaml = load_mounted(settings)
+    folder = catalog_folder(data_yaml, settings)
+    manifest = load_manifest(folder)
+    if manifest is not None and is_fresh(data_yaml, folder, build_limits(settings)):
+        return manifest
+    return build(data_yaml, settings, report)

@@ -11,6 +11,7 @@ from app.cli.check import check
 from app.cli.convert import convert
 from app.cli.demo import demo
 from app.cli.index import index
+from app.cli.reload import reload
 from app.cli.repack import repack
 from app.cli.serve import serve
 from app.errors import MimicitError
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, index, check, repack, demo):
+for command in (serve, reload, index, check, repack, demo):
     app.command()(command)
 app.add_typer(convert, name="convert")
 

@@ -1,5 +1,6 @@
 """mimicit serve: the service, its catalog built first where it has to be."""
 
+import signal
 import socket
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,14 @@ from rich.console import Console
 from app.catalog.build import is_fresh
 from app.catalog.catalog import Catalog
 from app.catalog.manifest import load_manifest
-from app.cli.catalogs import build, build_limits, catalog_folder, load_mounted
+from app.cli.catalogs import (
+    build,
+    build_again,
+    build_limits,
+    catalog_folder,
+    load_mounted,
+    look,
+)
 from app.cli.options import CatalogOption, ConfigOption, DataArgument
 from app.data_yaml import DataYaml
 from app.errors import CatalogError
@@ -20,6 +28,7 @@ from app.logs.log import Log
 from app.processes import raise_open_files
 from app.progress import Progress
 from app.progress_lines import show_progress
+from app.reloader import Mounted
 from app.settings import load_settings
 
 
@@ -60,8 +69,10 @@ def serve(
     )
     Log(settings.log_format, settings.log_level).take_records()
     console = Console(stderr=True, soft_wrap=True)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # reloads once it serves, and never ends it
     server.check_exposure(settings)
     data_yaml = load_mounted(settings)
+    seen = look(settings)
     folder = catalog_folder(data_yaml, settings)
     with server.open_socket(settings) as listening:
         if not is_fresh(data_yaml, folder, build_limits(settings)):
@@ -76,7 +87,7 @@ def serve(
         manifest = load_manifest(folder)
         if manifest is None:
             raise CatalogError(f"the catalog in {folder} was removed while it was to be served")
-        server.serve(settings, folder, manifest, listening)
+        server.serve(settings, Mounted(folder, manifest, seen, look, build_again), listening)
 
 
 def _greet(

@@ -3,34 +3,30 @@
 from asyncio import Lock
 from collections.abc import Callable
 from typing import Annotated, TypeVar
+from weakref import WeakKeyDictionary, WeakSet, finalize
 
 from fastapi import Depends, Request
 
+from app.catalog.catalog import Catalog
 from app.catalog.questions import Questions
 from app.explorer.survey import Survey
 from app.pool import Pool
 from app.service import Service
+from app.settings import Settings
 
 T = TypeVar("T")
 _ANSWERS = 1000  # of some kB each
 
 
 class Known:
-    """The survey of a worker's catalog, and answers that took long; `close` it when done."""
+    """The survey of a catalog, and answers that took long."""
 
-    def __init__(self, service: Service) -> None:
-        settings = service.settings
-        self.questions = Questions(settings.duckdb_memory_bytes, threads=1)
-        self.survey = Survey(service.catalog, self.questions)
-        self._threads = Pool("statistics", 1, settings.max_waiting)
+    def __init__(self, catalog: Catalog, questions: Questions, threads: Pool) -> None:
+        self.questions = questions
+        self.survey = Survey(catalog, questions)
+        self._threads = threads
         self._answers: dict[object, object] = {}
         self._lock = Lock()
-
-    def close(self) -> None:
-        """Stop what is being found out."""
-        self.survey.close()
-        self._threads.close()
-        self.questions.close()
 
     async def run(self, call: Callable[[], T]) -> T:
         """What the call returns, one at a time; raises OverloadedError."""
@@ -49,10 +45,40 @@ class Known:
             return found
 
 
+class Shelf:
+    """What is known of each catalog that a worker has open; `close` it when done.
+
+    They share DuckDB and a thread. What is known of a catalog is dropped with the last request of
+    its service, whose survey is stopped by that, so it keeps no old catalog open.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._questions = Questions(settings.duckdb_memory_bytes, threads=1)
+        self._threads = Pool("statistics", 1, settings.max_waiting)
+        self._known: WeakKeyDictionary[Service, Known] = WeakKeyDictionary()
+        self._surveys: WeakSet[Survey] = WeakSet()
+
+    def get(self, service: Service) -> Known:
+        """What is known of the service's catalog."""
+        known = self._known.get(service)
+        if known is None:
+            known = self._known[service] = Known(service.catalog, self._questions, self._threads)
+            self._surveys.add(known.survey)
+            finalize(service, known.survey.stop).atexit = False
+        return known
+
+    def close(self) -> None:
+        """Stop what is being found out."""
+        for survey in list(self._surveys):
+            survey.close()
+        self._threads.close()
+        self._questions.close()
+
+
 async def get_known(request: Request) -> Known:
-    """What the worker knows, as the lifespan yields it."""
-    known: Known = request.state.known
-    return known
+    """What is known of the catalog that the request began with."""
+    shelf: Shelf = request.state.shelf
+    return shelf.get(request.state.service)
 
 
 KnownThings = Annotated[Known, Depends(get_known)]

@@ -45,9 +45,13 @@ class Survey:
                 self._is_started = True
                 self._thread.submit(self._run)
 
-    def close(self) -> None:
-        """Stop behind the question that is being asked."""
+    def stop(self) -> None:
+        """Have it end behind the question that is being asked."""
         self._is_stopped = True
+
+    def close(self) -> None:
+        """Stop it, and wait for that."""
+        self.stop()
         self._thread.shutdown(cancel_futures=True)
 
     def _run(self) -> None:

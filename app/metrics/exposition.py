@@ -20,7 +20,18 @@ from prometheus_client.registry import Collector
 
 from app.metrics.meter import BOUNDS_SECONDS, Stock, Timing, Way
 
+OUTCOMES = ("none", "running", "swapped", "unchanged", "failed")
+
 _BOUNDS = (*map(str, BOUNDS_SECONDS), "+Inf")
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadState:
+    """The last reload: its number, what came of it, and when that became so, in Unix time."""
+
+    number: int
+    outcome: str
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +44,14 @@ class CatalogState:
     problems: Mapping[str, Mapping[str, int]]
 
 
-def render(stock: Stock, catalog: CatalogState, accept: str) -> tuple[bytes, str]:
+def render(
+    stock: Stock, catalog: CatalogState, reload: ReloadState, accept: str
+) -> tuple[bytes, str]:
     """The metrics, and their content type out of those that an Accept header takes."""
     encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Given([*_requests(stock), *_reads(stock), *_catalog(catalog)]))
+    registry.register(_Given(_reload(reload)))
     registry.register(_Given(_processes(stock.pids)))
     return encode(registry), content_type
 
@@ -129,6 +143,25 @@ def _catalog(catalog: CatalogState) -> Iterator[Metric]:
         for kind, count in counts.items():
             problems.add_metric([dataset, kind], count)
     yield problems
+
+
+def _reload(reload: ReloadState) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "mimicit_reloads", "Times that the data were to be looked at again.", reload.number
+    )
+    outcome = GaugeMetricFamily(
+        "mimicit_reload_outcome",
+        "1 for what came of the last of them: none, running, swapped, unchanged or failed.",
+        labels=["outcome"],
+    )
+    for one in OUTCOMES:
+        outcome.add_metric([one], one == reload.outcome)
+    yield outcome
+    yield GaugeMetricFamily(
+        "mimicit_reload_timestamp_seconds",
+        "When that became so, in Unix time; 0 if there was none.",
+        reload.since,
+    )
 
 
 def _processes(pids: list[int]) -> Iterator[Metric]:

@@ -114,7 +114,7 @@ class ValueReader:
         if len(stored) != place.length or hash_stored(stored) != place.hash:
             raise SourceChangedError(
                 f"{stamp.path} holds other bytes than when it was indexed. Put the file back, or "
-                "index it again and restart the service."
+                "have it indexed again with `mimicit reload`."
             )
         self._count_read(way)
         return stored

@@ -1,8 +1,10 @@
 """Whether the process is up, and whether the catalog is open."""
 
-from fastapi import APIRouter
+import msgspec
+from fastapi import APIRouter, Request
 
 from app import schemas
+from app.live import Live
 from app.routes.revision import CatalogService
 
 
@@ -19,7 +21,12 @@ def create_router() -> APIRouter:
         summary="Whether the catalog is open",
         responses={503: {"model": schemas.Readiness, "description": "Not yet; how far it is."}},
     )
-    async def get_readiness(service: CatalogService) -> schemas.Readiness:
-        return schemas.Readiness(status="ready", revision=service.catalog.revision)
+    async def get_readiness(service: CatalogService, request: Request) -> schemas.Readiness:
+        live: Live = request.state.live
+        return schemas.Readiness(
+            status="ready",
+            revision=service.catalog.revision,
+            reload=schemas.Reload(**msgspec.structs.asdict(live.reload)),
+        )
 
     return router

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.metrics.exposition import CatalogState, render
+from app.live import Live
+from app.metrics.exposition import CatalogState, ReloadState, render
 from app.routes.revision import CatalogService
 
 
@@ -24,8 +25,10 @@ def create_router(version: str) -> APIRouter:
             built_seconds=catalog.built_seconds,
             problems={name: one.count_problems() for name, one in catalog.datasets.items()},
         )
+        live: Live = request.state.live
+        reload = ReloadState(live.reload.number, live.reload.outcome, live.reload.since)
         accept = request.headers.get("accept", "")
-        data, content_type = render(service.meter.take_stock(), state, accept)
+        data, content_type = render(service.meter.take_stock(), state, reload, accept)
         return Response(data, headers={"content-type": content_type, "cache-control": "no-store"})
 
     return router

@@ -96,7 +96,7 @@ def exchange(request: Request, endpoints: Endpoints, retries: Retries) -> Flow[A
             if 200 <= answer.status < 300:
                 return answer
             failure = read_problem(answer.status, answer.body.to_pybytes())
-            if answer.status not in _RETRIED:
+            if answer.status not in _RETRIED and not _is_of_a_proxy(answer):
                 raise failure
             asked_for = min(
                 read_retry_after(answer.headers.get("retry-after")),
@@ -107,6 +107,13 @@ def exchange(request: Request, endpoints: Endpoints, retries: Retries) -> Flow[A
         resting[url] = time.monotonic() + asked_for + jitter
     assert failure is not None
     raise failure
+
+
+def _is_of_a_proxy(answer: Answer) -> bool:
+    """Whether it is the failure of a proxy whose replica died, as Ray Serve's: what is wrong in the
+    service itself comes as a problem, and would again."""
+    kind = answer.headers.get("content-type", "")
+    return answer.status == 500 and not kind.startswith("application/problem+json")
 
 
 def read_retry_after(value: str | None) -> float:

@@ -1,0 +1,77 @@
+"""mimicit reload: have the services that run look at their data again."""
+
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from app.cli.catalogs import folder_of
+from app.cli.options import CatalogOption, ConfigOption, DataArgument
+from app.errors import MimicitError
+from app.orders import OrdersFolder, Reload
+from app.running import Running, list_running
+from app.settings import load_settings
+
+_POLL_SECONDS = 0.1
+
+
+class ReloadError(MimicitError):
+    """A service goes on with the catalog it had."""
+
+    code = "reload"
+
+
+def reload(
+    data: DataArgument = None, catalog_dir: CatalogOption = None, config: ConfigOption = None
+) -> None:
+    """Have every service of a data YAML on this machine serve the data as they are now."""
+    settings = load_settings(config, data_yaml=data, catalog_dir=catalog_dir)
+    if settings.data_yaml is None:
+        raise MimicitError("no data YAML is given: write its path behind the command")
+    console = Console(stderr=True, soft_wrap=True)
+    folder = folder_of(settings.data_yaml, settings)
+    found = list_running(folder)
+    here = [service for service in found if service.host == socket.gethostname()]
+    for service in found:
+        if service not in here:
+            console.print(f"left alone: {service.host} runs one; reload it there", highlight=False)
+    if not here:
+        raise ReloadError(
+            f"no service of {settings.data_yaml} runs here with its catalog in {folder}; one whose "
+            "catalog folder can only be read takes SIGHUP"
+        )
+    numbers = [_read(service).number for service in here]
+    for service in here:
+        with suppress(ProcessLookupError):
+            os.kill(service.pid, signal.SIGHUP)
+    mistakes = []
+    for service, number in zip(here, numbers, strict=True):
+        done = _wait(folder, service, number)
+        console.print(f"process {service.pid}: {done.outcome}", highlight=False, markup=False)
+        if done.outcome == "failed":
+            mistakes.append(done.message)
+        else:
+            console.print(f"  {done.message}", highlight=False, markup=False)
+    if mistakes:
+        raise ReloadError("\n".join(["the catalog before is served still:", *mistakes]))
+
+
+def _wait(folder: Path, service: Running, number: int) -> Reload:
+    while True:
+        reload = _read(service)
+        if reload.number > number and reload.outcome != "running":
+            return reload
+        if service not in list_running(folder):
+            raise ReloadError(f"process {service.pid} ended")
+        time.sleep(_POLL_SECONDS)
+
+
+def _read(service: Running) -> Reload:
+    try:
+        return OrdersFolder(Path(service.orders)).read().reload
+    except FileNotFoundError as error:
+        raise ReloadError(f"process {service.pid} ended") from error

@@ -1,0 +1,126 @@
+"""What the workers of a service are to serve: one file in a folder of the service's own.
+
+The service's first process replaces the file; each worker looks at it, does what it says and writes
+the number of the orders it follows into a file of its own. Files outlive any of them, so a worker
+that comes later, and one that was killed, needs nothing else.
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, Protocol
+
+import msgspec
+
+from app.catalog.manifest import FILE_NAME as MANIFEST_NAME
+from app.catalog.manifest import Manifest, get_manifest
+
+_FILE_NAME = "orders.json"
+
+Outcome = Literal["none", "running", "swapped", "unchanged", "failed"]
+
+
+class Reload(msgspec.Struct, frozen=True):
+    """The last time that the service was to look at its data again, and what came of it.
+
+    `none` there was no such time, `running` it is under way, `swapped` another catalog is served
+    since, `unchanged` the data are those that are served, `failed` the catalog before is served
+    still.
+    """
+
+    number: int = 0
+    outcome: Outcome = "none"
+    since: float = 0.0
+    """When that became so, in Unix time."""
+    message: str = ""
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """The manifest to serve, and the reload it is of; `number` grows with each change."""
+
+    number: int
+    manifest: Manifest
+    reload: Reload = Reload()
+
+
+class OrdersSource(Protocol):
+    """Where orders come from."""
+
+    def look(self) -> tuple[int, int] | None:
+        """What differs whenever the orders are others; None if there are none (2 µs)."""
+
+    def read(self) -> Orders:
+        """The orders that are there."""
+
+    def follow(self, number: int) -> None:
+        """Note that this process follows the orders of that number."""
+
+
+class CatalogFolder:
+    """Orders to serve whatever catalog is in a folder, of nobody in particular: for replicas that
+    have no first process, and are to agree with those that start later."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def look(self) -> tuple[int, int] | None:
+        return _look(self._folder / MANIFEST_NAME)
+
+    def read(self) -> Orders:
+        """Raises CatalogError if there is no catalog."""
+        return Orders(0, get_manifest(self._folder))
+
+    def follow(self, number: int) -> None:
+        pass
+
+
+class OrdersFolder:
+    """The folder that a service's processes share."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / _FILE_NAME
+
+    def post(self, orders: Orders) -> None:
+        """Put the orders in place of those before."""
+        _replace(self._path, msgspec.json.encode(orders))
+
+    def look(self) -> tuple[int, int] | None:
+        return _look(self._path)
+
+    def read(self) -> Orders:
+        """Raises FileNotFoundError if there are none."""
+        return msgspec.json.decode(self._path.read_bytes(), type=Orders)
+
+    def follow(self, number: int) -> None:
+        _replace(self._note(os.getpid()), str(number).encode())
+
+    def are_followed(self, number: int, pids: Iterable[int]) -> bool:
+        """Whether all of those processes follow the orders of that number, or later ones."""
+        for pid in pids:
+            followed = -1
+            with suppress(FileNotFoundError):
+                followed = int(self._note(pid).read_bytes())
+            if followed < number:
+                return False
+        return True
+
+    def _note(self, pid: int) -> Path:
+        return self.folder / f"worker-{pid}"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """As the catalog does it, but not synced: a worker would wait for the disk on its event loop,
+    and none of this is there after a crash of the machine anyway."""
+    temporary = path.with_name(f".new-{path.name}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _look(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
