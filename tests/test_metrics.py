@@ -297,7 +297,7 @@ def test_killed_workers_lose_no_count_and_leave_no_files(server: LiveServer) -> 
         server.get(image_path("PLAIN", "K1"))
         counted += 1
         assert value(ask(server), "request_seconds_count", **labels) == counted
-    assert len(list(folder.iterdir())) == 2
+    assert len(list((folder / "counts").iterdir())) == 2
 
 
 # --- what reads them ---

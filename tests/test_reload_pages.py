@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 
 def spoil(folder: Path, version: int) -> None:
     """Have an instruction of that version, which is not served yet, name no picture there is."""
-    write_instructions(folder / f"v{version}.json", {"I0": record("new", f"NONE-{version}")})
+    records = {"I0": record("new", f"NONE-{version}"), "I1": record("new", "K1")}
+    write_instructions(folder / f"v{version}.json", records)
 
 
 def read_metrics(server: LiveServer) -> dict[tuple[str, str], float]:
@@ -39,7 +40,8 @@ def list_missing(server: LiveServer) -> list[str]:
 
 def ask_everything(server: LiveServer) -> None:
     """Have the explorer find out what it can."""
-    for path in ("/", "/problems", "/problems.json", "/datasets/CHANGES/statistics", "/batches"):
+    pages = ("/", "/problems", "/problems.json", "/datasets/CHANGES/statistics")
+    for path in (*pages, "/batches?group=IMAGE_TEXT&batch_size=1"):
         assert server.get(path, accept="text/html").ok, path
 
 
