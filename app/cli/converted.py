@@ -30,6 +30,8 @@ def print_converted(console: Console, converted: Converted) -> None:
         f"{converted.path}: {converted.images:,} images, {converted.size_bytes:,} bytes, "
         f"{files}{before}"
     )
+    if converted.is_verified:
+        say("every image was compared with its source, and is the same")
     if converted.passed_over:
         say(f"passed over, by suffix, as no pictures: {list_counts(converted.passed_over)}")
     end_with(console, converted.rejected, converted.rejected_path)

@@ -32,12 +32,16 @@ def _walk(
         if not isinstance(key, str | None) or not isinstance(path, str) or not path:
             notes.rejects.add("invalid_row", source.path, None, row=row.number)
             continue
+        found = os.path.join(folder, path)
         try:
-            status = os.stat(os.path.join(folder, path))
+            status = os.stat(found)
+            is_readable = os.access(found, os.R_OK)
         except (OSError, ValueError):
             notes.rejects.add("missing_file", source.path, key, row=row.number, name=path)
             continue
-        if stat.S_ISREG(status.st_mode):
-            yield row.number, key, path, 0, status.st_size, status.st_mtime_ns
-        else:
+        if not stat.S_ISREG(status.st_mode):
             notes.rejects.add("no_plain_file", source.path, key, row=row.number, name=path)
+        elif not is_readable:
+            notes.rejects.add("missing_file", source.path, key, row=row.number, name=path)
+        else:
+            yield row.number, key, path, 0, status.st_size, status.st_mtime_ns

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from app.catalog.duck import Database
 from app.catalog.keyed import MAX_KEY_BYTES
-from app.catalog.units import replace_file
+from app.catalog.units import replace_file, sync
 from app.convert.again import Again, Flags, KeyRuns
 from app.convert.groups import Group, GroupCutter, divide
 from app.convert.options import ImageOptions
@@ -90,6 +90,8 @@ def make_plan(
     ):
         for batch, is_again in rows:
             _take(batch, is_again, limit, paths, cutter, rejects)
+    for file in ("plan.rejected", "plan.arrow"):  # before what says that they are whole
+        sync(folder / file)
     partitions = _number(divide(cutter.groups, limit - FILE_OVERHEAD))
     plan = Plan(name, list(partitions), dict(rejects.counts))
     replace_file(folder / "plan.json", msgspec.json.encode(plan))
