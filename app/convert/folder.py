@@ -1,14 +1,13 @@
 """The picture files of a folder and of those in it, however many, in the order of their names."""
 
 import os
-import stat
 from collections.abc import Iterator
 
 import pyarrow as pa
 
 from app.catalog.duck import Database
 from app.catalog.image_rows import BATCH_ROWS
-from app.convert.listing import LISTING, Listed, Notes, batch_listed
+from app.convert.listing import LISTING, Listed, Notes, batch_listed, find_fault
 from app.convert.rejects import show_name
 from app.convert.sources import is_picture, key_of
 
@@ -67,10 +66,8 @@ def _list_file(root: str, name: str, entry: "os.DirEntry[str]", notes: Notes) ->
     except OSError:
         notes.rejects.add("missing_file", root, key_of(name), name=name)
     else:
-        if not stat.S_ISREG(status.st_mode):
-            notes.rejects.add("no_plain_file", root, key_of(name), name=name)
-        elif not os.access(entry.path, os.R_OK):
-            notes.rejects.add("missing_file", root, key_of(name), name=name)
+        if fault := find_fault(entry.path, status):
+            notes.rejects.add(fault, root, key_of(name), name=name)
         else:
             return 0, key_of(name), name, 0, status.st_size, status.st_mtime_ns
     return None

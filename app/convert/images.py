@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
@@ -70,14 +70,13 @@ def convert_images(
         folder = work.plan(name)
         plan = _plan(folder, name, units, options, report)
         missing = [one for one in plan.partitions if not folder.part(one.number).exists()]
-        writing = WritePartition(folder, units, replace(options.limits, processes=1))
+        writing = WritePartition(folder, units, options.limits)
         sizes_bytes = [partition.stored_bytes for partition in missing]
         _run(writing, missing, sizes_bytes, "partitions are written", choose, report)
         if options.is_verified:
-            verifying = VerifyPartition(folder, units, replace(options.limits, processes=1))
+            verifying = VerifyPartition(folder, units, options.limits)
             sizes_bytes = [partition.stored_bytes for partition in plan.partitions]
-            partitions = plan.partitions
-            _run(verifying, partitions, sizes_bytes, "partitions are compared", choose, report)
+            _run(verifying, plan.partitions, sizes_bytes, "partitions are compared", choose, report)
         kept = len(plan.partitions) - len(missing)
         return _publish(work, folder, plan, units, options, kept, thrown_away)
 
@@ -96,9 +95,7 @@ def _find(
     missing = {item.name: item for item in items if not work.units.has(item.name)}
     largest_first = sorted(missing.values(), key=lambda item: -item.source.size_bytes)
     sizes_bytes = [item.source.size_bytes for item in largest_first]
-    scanning = ScanSource(
-        work.units, work.scratch, replace(options, limits=replace(options.limits, processes=1))
-    )
+    scanning = ScanSource(work.units, work.scratch, options)
     _run(scanning, largest_first, sizes_bytes, "sources are looked through", choose, report)
     return [(item.source, work.units.path(item.name)) for item in items]
 

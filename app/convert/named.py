@@ -1,12 +1,11 @@
 """The picture files that a table of keys and paths names, in its order."""
 
 import os
-import stat
 from collections.abc import Iterator
 
 import pyarrow as pa
 
-from app.convert.listing import Listed, Notes, batch_listed
+from app.convert.listing import Listed, Notes, batch_listed, find_fault
 from app.convert.options import ImageOptions
 from app.convert.records import check_columns, read_rows
 from app.convert.sources import Source
@@ -35,13 +34,11 @@ def _walk(
         found = os.path.join(folder, path)
         try:
             status = os.stat(found)
-            is_readable = os.access(found, os.R_OK)
         except (OSError, ValueError):
-            notes.rejects.add("missing_file", source.path, key, row=row.number, name=path)
-            continue
-        if not stat.S_ISREG(status.st_mode):
-            notes.rejects.add("no_plain_file", source.path, key, row=row.number, name=path)
-        elif not is_readable:
-            notes.rejects.add("missing_file", source.path, key, row=row.number, name=path)
+            fault: str | None = "missing_file"
+        else:
+            fault = find_fault(found, status)
+        if fault is not None:
+            notes.rejects.add(fault, source.path, key, row=row.number, name=path)
         else:
             yield row.number, key, path, 0, status.st_size, status.st_mtime_ns

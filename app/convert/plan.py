@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.catalog.duck import Database
+from app.catalog.image_merge import PROBLEM_OF_FORM
 from app.catalog.keyed import MAX_KEY_BYTES
 from app.catalog.units import replace_file, sync
 from app.convert.again import Again, Flags, KeyRuns
@@ -31,18 +32,12 @@ from app.convert.sizes import (
     group_overhead,
 )
 from app.convert.sources import Source
-from app.images.stored import Form
 
 _BATCH_ROWS = 16_384
 # Of rows with the same key the first in this order is kept.
 _BY_KEY = "SELECT {what} FROM found ORDER BY key, source, preference"
 _NUMBER = "source::UBIGINT << 40 | row"
-_REASON_OF_FORM = {
-    Form.NULL: "null_image",
-    Form.EMPTY: "empty_image",
-    Form.UNDECODABLE: "undecodable_image",
-    Form.TOO_LARGE: "large_image",
-}
+_REASON_OF_FORM = {form: kind for form, (kind, _) in PROBLEM_OF_FORM.items()}
 # A record batch, and an Arrow column of text, holds less than 2 GiB.
 _MAX_ROW_BYTES = (1 << 31) - 1
 
