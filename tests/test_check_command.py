@@ -17,6 +17,7 @@ from live_server import command, environment
 from packs import draw_jpeg, record
 from test_check import planted
 
+from app.catalog.units import replace_file
 from app.charts import Bar, draw_bars, draw_histogram
 from app.check.kinds import KINDS
 from app.check.report import Report
@@ -193,6 +194,7 @@ def test_a_clean_set_has_status_0_and_notes_do_not_count(tmp_path: Path) -> None
         (["--examples", "-1"], 2, "examples"),
         (["--html", "no/such/folder/x.html"], 1, "can not be written"),
         (["--fail-on", ""], 2, "no kind"),
+        (["--json", "-", "--html", "-"], 2, "only one of"),
     ],
 )
 def test_mistakes_are_said(tmp_path: Path, words: list[str], status: int, said: str) -> None:
@@ -233,3 +235,28 @@ def test_charts_say_their_numbers() -> None:
     assert [one["class"] for tag, one in bars.elements if tag == "rect"] == ["bar error", "bar "]
     for nothing in (draw_histogram("None", [], [], "x"), draw_bars("None", [], "x")):
         assert "nothing to show" in nothing
+
+
+def test_a_pipe_is_written_to_and_a_link_stays(tmp_path: Path) -> None:
+    data = planted().write(tmp_path)
+    pipe, link, path = tmp_path / "pipe", tmp_path / "link", tmp_path / "out.json"
+    os.mkfifo(pipe)
+    path.write_text("old")
+    link.symlink_to(path)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        words = ("--json", pipe, "--html", link, "--fail-on", "none")
+        assert run(data, *words, folder=tmp_path).returncode == 0
+        assert json.loads(reader.communicate(timeout=60)[0])["format"] == 1
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert path.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_report_that_can_not_be_written_leaves_nothing(tmp_path: Path) -> None:
+    data = planted().write(tmp_path)
+    (tmp_path / "there").mkdir()
+    found = run(data, "--json", tmp_path / "there", folder=tmp_path)
+    assert "can not be written: Is a directory" in found.stderr
+    with pytest.raises(OSError, match="Is a directory"):
+        replace_file(tmp_path / "there", b"{}")
+    assert not list(tmp_path.glob(".tmp*"))

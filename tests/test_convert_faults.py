@@ -294,3 +294,55 @@ def test_too_many_keys_for_the_memory_say_which_setting(tmp_path: Path) -> None:
     with pytest.raises(ConvertError, match="raise the setting convert_memory_bytes"):
         convert(source, tmp_path / "o.parquet", replace(LIMITS, duckdb_memory_bytes=3 << 20))
     assert convert(source, tmp_path / "o.parquet").images == 60_000
+
+
+def test_a_tar_of_other_pictures_is_written_again(tmp_path: Path) -> None:
+    first, second = draw_jpeg(1), draw_jpeg(1)[:-1] + b" "
+    tar, out = write_tar(tmp_path / "a.tar", {"a.jpg": first}), tmp_path / "o.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WorkFolder, "put_rejected", fail)
+        with pytest.raises(ConvertError):
+            convert(tar, out)
+    write_tar(tar, {"a.jpg": second})  # of the same names and sizes
+    found = convert(tar, out)
+    assert (found.kept_partitions, found.thrown_away) == (0, 1)
+    assert read_rows(out) == [("a", second)]
+
+
+def test_what_is_put_at_the_destination_meanwhile_stays(tmp_path: Path) -> None:
+    source, out = write_json(tmp_path / "a.json", draw_images(2)), tmp_path / "o.parquet"
+    put_rejected = WorkFolder.put_rejected
+
+    def put_and_take_the_name(*arguments: object) -> Path | None:
+        out.write_text("mine")
+        return put_rejected(*arguments)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WorkFolder, "put_rejected", put_and_take_the_name)
+        with pytest.raises(ConvertError, match="is there already"):
+            convert(source, out)
+    assert out.read_text() == "mine"
+    out.unlink()
+    assert convert(source, out).kept_partitions == 1
+
+
+@pytest.mark.parametrize("name", ["/", "a.json/o.parquet", "x" * 250], ids=["root", "file", "long"])
+def test_a_destination_that_can_not_be_is_said(name: str, tmp_path: Path) -> None:
+    source = write_json(tmp_path / "a.json", draw_images(1))
+    with pytest.raises(ConvertError, match=r"already|File exists|File name too long"):
+        convert(source, tmp_path / name)
+
+
+def test_a_plan_is_on_disk_before_it_is_said_to_be(tmp_path: Path) -> None:
+    synced: list[str] = []
+
+    def note(path: Path) -> None:
+        synced.append(path.name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.convert.plan.sync", note)
+        patch.setattr("app.convert.plan.replace_file", lambda path, _: note(path))
+        patch.setattr("app.convert.images.load_part", fail)
+        with pytest.raises(ConvertError):
+            convert(write_json(tmp_path / "a.json", draw_images(1)), tmp_path / "o.parquet")
+    assert synced == ["plan.rejected", "plan.arrow", "plan.json"]

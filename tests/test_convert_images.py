@@ -441,3 +441,42 @@ def test_any_key_goes_through(
     convert(source, folder / "o.parquet", is_sorted=is_sorted)
     expected = sorted(images, key=str.encode) if is_sorted else [*images]
     assert read_rows(folder / "o.parquet") == [(key, images[key]) for key in expected]
+
+
+def forbid(path: Path) -> "pytest.MonkeyPatch":
+    """As for a user who may not read the path; root, who runs tests, may read all."""
+    patch = pytest.MonkeyPatch()
+    access = os.access
+    patch.setattr(os, "access", lambda one, mode: Path(one) != path and access(one, mode))
+    return patch
+
+
+@pytest.mark.parametrize("name", ["b.jpg", "inside"])
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_what_can_not_be_read_is_rejected(kind: str, name: str, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "a", {"a": draw_jpeg(1), "b": draw_jpeg(2)})
+    write_folder(folder, {"inside/c": draw_jpeg(3)})
+    table = tmp_path / "a.csv"
+    table.write_text("key,path\na,a/a.jpg\nb,a/b.jpg\n")
+    forbidden = folder / (name if kind == "folder" else "b.jpg")
+    patch = forbid(forbidden)
+    try:
+        found = convert(folder if kind == "folder" else table, tmp_path / "o.parquet")
+    finally:
+        patch.undo()
+    assert found.rejected == {"missing_file": 1}
+    (line,) = load_rejected(found)
+    assert line["name"].endswith(forbidden.name)
+
+
+def test_a_parquet_link_to_nothing_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").symlink_to("nowhere")
+    with pytest.raises(ConvertError, match=r"a\.parquet can not be read: No such file"):
+        convert(tmp_path, tmp_path / "o.parquet")
+
+
+def test_a_row_that_is_nested_too_deep_is_rejected(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(draw_jpeg(1))
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"key": "a", "path": "a.jpg"}}\n{{"key": {"[" * 100_000}\n')
+    assert convert(path, tmp_path / "o.parquet").rejected == {"invalid_row": 1}

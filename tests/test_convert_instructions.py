@@ -268,3 +268,10 @@ def test_many_instructions_take_little_memory(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) < 300_000
+
+
+def test_a_cell_that_is_nested_too_deep_is_one_id(tmp_path: Path) -> None:
+    cell = "[" * 100_000
+    rows = [{"id": "a", "instruction": "q", "answer": "a", "image": cell}]
+    found = convert_texts([write_lines(tmp_path / "a.jsonl", rows)], tmp_path / "o.json")
+    assert load_data(found.path)["a"]["image_ids"] == [cell]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +126,7 @@ def test_the_overview_finds_datasets_by_name(server: LiveServer) -> None:
     assert "/datasets/TALK" in page.links()
     assert "/datasets/PLAIN" not in page.links()
     assert "No dataset is called like “zebra”" in get(server, "/?q=zebra").text
+    assert "No further dataset." in get(server, "/?after=1000").text
 
 
 def list_ids(page: Page) -> list[str]:
@@ -205,6 +207,14 @@ def test_an_instruction_shows_its_other_fields_and_the_commands_work(server: Liv
     assert server.get_json(address)["id"] == ODD_ID
 
 
+def test_the_commands_work_for_an_id_that_is_a_step_in_a_path(server: LiveServer) -> None:
+    page = get(server, f"{ODD}/instructions/?id=..")
+    (command,) = re.findall(r"curl .*", page.text)
+    found = subprocess.run(shlex.split(command), capture_output=True, timeout=30, check=True)
+    assert json.loads(found.stdout)["id"] == ".."
+    assert not page.links("/v1/")
+
+
 def test_an_image_says_where_its_bytes_are(server: LiveServer) -> None:
     page = get(server, one(f"{ODD}/images", ODD_KEY))
     text = re.sub(r"\s+", " ", page.text)
@@ -260,6 +270,12 @@ def test_a_batch_that_is_not_there_is_said_beside_the_form(server: LiveServer) -
     assert "they begin at 0" in get(server, "/batches?rank=2", 422).text
 
 
+def test_an_epoch_without_steps_leads_back_to_its_first(server: LiveServer) -> None:
+    page = get(server, "/batches?group=VIDEO_TEXT&step=3", 404)
+    (back,) = page.find("a", rel="prev")
+    assert "there is no step 0" in get(server, back["href"], 404).text
+
+
 def test_a_large_batch_is_shown_in_parts(server: LiveServer) -> None:
     path, count = "/batches?group=IMAGE_TEXT&batch_size=60", 0
     while path:
@@ -285,10 +301,9 @@ def test_problems_are_those_of_the_check_with_links(server: LiveServer) -> None:
 
 
 def test_every_problem_of_a_kind_is_listed(server: LiveServer) -> None:
-    page = get(server, "/problems?kind=unused_image")
-    (link,) = page.links("/problems?kind=unused_image&unit=") or [""]
-    rows = get(server, link)
-    assert {f"{ODD}/images/BROKEN"} & {*rows.links()} or "TEXT" in rows.text
+    words = get(server, "/problems?kind=missing_image").text.split()
+    assert {"MISSING", "T5", "NOT_THERE"} <= {*words}
+    assert "missing_image" not in get(server, "/problems?kind=null_image").text
 
 
 @pytest.mark.parametrize(
@@ -306,6 +321,7 @@ def test_every_problem_of_a_kind_is_listed(server: LiveServer) -> None:
         ("/nothing/here", 404, "there is no such path", "/"),
         ("/batches?step=-1", 422, "greater than or equal", "/"),
         ("/problems?kind=made_up", 422, "no kind of problem", "/"),
+        ("/problems?dataset=TALKS", 404, "no dataset is called", "/datasets/TALK"),
     ],
 )
 def test_an_error_is_a_page(

@@ -129,6 +129,22 @@ def test_search_is_live(browser: Browser, server: LiveServer) -> None:
         expect(page.locator("tbody tr")).to_have_count(1)
 
 
+def test_a_search_that_fails_says_so(browser: Browser, server: LiveServer) -> None:
+    error = server.get("/nothing", accept="text/html")
+
+    def search() -> None:
+        with visit(browser, server) as page:
+            page.goto(ODD)
+            page.route("**/*q=busy", lambda sent: sent.fulfill(status=503, body=error.body))
+            page.get_by_label("Text in instruction or answer").press_sequentially("busy")
+            expect(page.get_by_role("heading", level=1)).to_have_text("Not Found")
+            expect(page.get_by_role("link", name="All datasets")).to_be_visible()
+
+    # What the browser itself says of the answer is all that is wrong.
+    with pytest.raises(AssertionError, match="503"):
+        search()
+
+
 def test_more_is_added_below(browser: Browser, server: LiveServer) -> None:
     with visit(browser, server) as page:
         page.goto(f"{ODD}?q=Question")

@@ -16,7 +16,7 @@ from ray_cluster import RayCluster
 
 from app.catalog.manifest import load_manifest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 _PARTS = 24
 _ROWS = 60
 _PICTURE_BYTES = 75_000

@@ -34,6 +34,7 @@ def test_a_dask_folder_is_repacked_and_verified(which: str, tmp_path: Path) -> N
     out = tmp_path / "out.parquet"
     done = run("repack", source, out, "--verify", "--sort")
     assert done.returncode == 0, done.stderr
+    assert "every image was compared with its source" in done.stderr
     with duckdb.connect() as connection:
         sql = "SELECT key, base64 FROM read_parquet(?)"
         found = dict(connection.execute(sql, [str(out)]).fetchall())
@@ -104,6 +105,7 @@ def test_verifying_finds_what_is_not_the_same(damage: str, tmp_path: Path) -> No
         with pytest.raises(ConvertError, match=r"another picture|other keys"):
             convert(source, out, is_verified=True)
     assert not out.exists()
+    assert convert(source, out, is_verified=True).is_verified  # written again
 
 
 def test_several_partitions_are_verified(tmp_path: Path) -> None:

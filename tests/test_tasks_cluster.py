@@ -16,7 +16,7 @@ from app.errors import ClusterError, DamagedFileError
 from app.tasks.cluster import connect
 from app.tasks.job import Advance
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 
 class Notes:

@@ -15,7 +15,7 @@ from ray_cluster import RayCluster
 
 from app.demo import write_demo
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 _PICTURES = 1_200
 _PARTITION_BYTES = 10_000_000
 

@@ -17,7 +17,7 @@ KEYS = pa.schema(
     [("key", pa.string()), ("length", pa.uint32()), ("form", pa.uint8()), ("hash", pa.uint64())]
 )
 PLACE = struct.Struct("<QQIIB")
-_PROBLEM_OF_FORM = {
+PROBLEM_OF_FORM = {
     Form.NULL: ("null_image", "its value is null"),
     Form.EMPTY: ("empty_image", "its value is empty"),
     Form.UNDECODABLE: ("undecodable_image", "its value is not base64"),
@@ -95,8 +95,8 @@ class ImageMerge:
         problems: ProblemWriter,
     ) -> Iterator[tuple[bytes, bytes]]:
         for key, encoded, place in rows:
-            if place.form in _PROBLEM_OF_FORM:
-                kind, detail = _PROBLEM_OF_FORM[Form(place.form)]
+            if place.form in PROBLEM_OF_FORM:
+                kind, detail = PROBLEM_OF_FORM[Form(place.form)]
                 problems.add(kind, key, detail)
             else:
                 self.readable += 1

@@ -6,7 +6,6 @@ It is written under a temporary name, synced and renamed: a crash leaves it whol
 
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,8 +60,8 @@ class UnitStore:
     @contextmanager
     def create(self, name: str) -> Iterator[Path]:
         """A temporary folder that becomes the unit when the block ends without an error."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self.folder))
+        temporary = self.folder / f"{_TEMPORARY}{uuid4().hex}"
+        temporary.mkdir(parents=True)  # as the umask says: others may be to serve it
         try:
             yield temporary
             for file in temporary.iterdir():
@@ -100,7 +99,11 @@ def sync(path: Path) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Put `data` in place of the file at once: a reader sees the old or the new, whole."""
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
-    temporary.write_bytes(data)
-    sync(temporary)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(data)
+        sync(temporary)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     sync(path.parent)

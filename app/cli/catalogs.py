@@ -44,9 +44,9 @@ def build_limits(settings: Settings) -> BuildLimits:
 
 
 def convert_limits(settings: Settings) -> BuildLimits:
-    """The settings that bound a conversion."""
+    """The settings that bound each process of a conversion, whose DuckDB has one thread."""
     limits = build_limits(settings)
-    return replace(limits, duckdb_memory_bytes=settings.convert_memory_bytes)
+    return replace(limits, duckdb_memory_bytes=settings.convert_memory_bytes, processes=1)
 
 
 def build(

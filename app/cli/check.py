@@ -65,6 +65,8 @@ def check(
         kinds = parse_fail_on(fail_on or ["errors"])
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--fail-on") from error
+    if json == html == _STDOUT:
+        raise typer.BadParameter("only one of --json and --html can be -")
     raise_open_files()
     settings = load_settings(config, data_yaml=data, catalog_dir=catalog_dir)
     data_yaml = load_mounted(settings)
@@ -118,6 +120,9 @@ def _write(path: Path, data: bytes) -> None:
         sys.stdout.flush()
         return
     try:
-        replace_file(path, data)
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)  # a pipe or /dev/null, which nothing may take the place of
+        else:
+            replace_file(path.resolve(), data)
     except OSError as error:
         raise MimicitError(f"{path} can not be written: {error.strerror}") from error

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from app.cli.catalogs import convert_limits
-from app.cli.converted import end_with, print_converted
+from app.cli.converted import end_with, run_conversion
 from app.cli.options import (
     ClusterOption,
     ConfigOption,
@@ -16,8 +16,6 @@ from app.cli.options import (
     SortOption,
     ValueColumnOption,
 )
-from app.cli.runners import open_runners
-from app.convert.images import convert_images
 from app.convert.instruction import InstructionColumns
 from app.convert.instructions import convert_instructions
 from app.convert.options import MAX_PARTITION_BYTES, ImageOptions
@@ -68,10 +66,7 @@ def images(
         is_sorted=sort,
         max_partition_bytes=max_partition_bytes,
     )
-    console = Console(stderr=True, soft_wrap=True)
-    with open_runners(settings, cluster) as choose, show_progress(console) as show:
-        converted = convert_images(inputs, destination, options, choose, show)
-    print_converted(console, converted)
+    run_conversion(inputs, destination, options, settings, cluster)
 
 
 @convert.command()

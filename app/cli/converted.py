@@ -1,17 +1,35 @@
 """What a conversion did, told; what it could not do is exit status 3."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import typer
 from rich.console import Console
 
-from app.convert.images import Converted
+from app.cli.runners import open_runners
+from app.convert.images import Converted, convert_images
+from app.convert.options import ImageOptions
+from app.progress_lines import show_progress
+from app.settings import Settings
 
 _REJECTED_STATUS = 3
 
 
-def print_converted(console: Console, converted: Converted) -> None:
+def run_conversion(
+    inputs: Sequence[str],
+    destination: Path,
+    options: ImageOptions,
+    settings: Settings,
+    cluster: str | None,
+) -> None:
+    """Convert, and say how it goes and what was done."""
+    console = Console(stderr=True, soft_wrap=True)
+    with open_runners(settings, cluster) as choose, show_progress(console) as show:
+        converted = convert_images(inputs, destination, options, choose, show)
+    _print_converted(console, converted)
+
+
+def _print_converted(console: Console, converted: Converted) -> None:
     """Say what was written; raises typer.Exit if something was rejected."""
 
     def say(line: str) -> None:
@@ -30,6 +48,8 @@ def print_converted(console: Console, converted: Converted) -> None:
         f"{converted.path}: {converted.images:,} images, {converted.size_bytes:,} bytes, "
         f"{files}{before}"
     )
+    if converted.is_verified:
+        say("every image was compared with its source, and is the same")
     if converted.passed_over:
         say(f"passed over, by suffix, as no pictures: {list_counts(converted.passed_over)}")
     end_with(console, converted.rejected, converted.rejected_path)

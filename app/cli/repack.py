@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from app.cli.catalogs import convert_limits
-from app.cli.converted import print_converted
+from app.cli.converted import run_conversion
 from app.cli.options import (
     ClusterOption,
     ConfigOption,
@@ -16,11 +15,8 @@ from app.cli.options import (
     SortOption,
     ValueColumnOption,
 )
-from app.cli.runners import open_runners
-from app.convert.images import convert_images
 from app.convert.options import MAX_PARTITION_BYTES, ImageOptions
 from app.convert.sources import Kind
-from app.progress_lines import show_progress
 from app.settings import load_settings
 
 
@@ -56,7 +52,4 @@ def repack(
         is_verified=verify,
         max_partition_bytes=max_partition_bytes,
     )
-    console = Console(stderr=True, soft_wrap=True)
-    with open_runners(settings, cluster) as choose, show_progress(console) as show:
-        converted = convert_images([source], destination, options, choose, show)
-    print_converted(console, converted)
+    run_conversion([source], destination, options, settings, cluster)

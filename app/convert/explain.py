@@ -1,5 +1,6 @@
 """What a source or a disk does to a conversion, as an error that says what is left of it."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,8 @@ from pathlib import Path
 
 from app.convert.work import WorkFolder
 from app.errors import CatalogError, ConvertError, SourceChangedError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -24,9 +27,10 @@ def explained(work: WorkFolder) -> Iterator[None]:
             raise
         if error.filename and not Path(os.fsdecode(error.filename)).is_relative_to(work.path):
             raise ConvertError(f"{error.filename}: {error.strerror}") from error
+        first = "Make room" if error.errno in _FULL else "Mend that"
         raise ConvertError(
             f"{work.destination} can not be written: {error.strerror or error}. Nothing is there "
-            "under that name. Make room, and run the same command again: what is finished is kept "
+            f"under that name. {first}, and run the same command again: what is finished is kept "
             f"for it in {work.path}, which may be removed as well."
         ) from error
     except SourceChangedError as error:

@@ -1,14 +1,13 @@
 """The picture files of a folder and of those in it, however many, in the order of their names."""
 
 import os
-import stat
 from collections.abc import Iterator
 
 import pyarrow as pa
 
 from app.catalog.duck import Database
 from app.catalog.image_rows import BATCH_ROWS
-from app.convert.listing import LISTING, Listed, Notes, batch_listed
+from app.convert.listing import LISTING, Listed, Notes, batch_listed, find_fault
 from app.convert.rejects import show_name
 from app.convert.sources import is_picture, key_of
 
@@ -30,10 +29,14 @@ def _walk(root: str, notes: Notes) -> Iterator[Listed]:
     waiting: list[tuple[str, tuple[_Found, ...]]] = [("", ())]
     while waiting:
         inside, above = waiting.pop()
-        here = os.stat(os.path.join(root, inside))
+        folder = os.path.join(root, inside)
+        here = os.stat(folder)
         if (found := (here.st_dev, here.st_ino)) in above:
             continue
-        with os.scandir(os.path.join(root, inside)) as entries:
+        if not os.access(folder, os.R_OK | os.X_OK):
+            notes.rejects.add("missing_file", root, None, name=show_name(inside))
+            continue
+        with os.scandir(folder) as entries:
             for entry in entries:
                 name = f"{inside}/{entry.name}" if inside else entry.name
                 if _is_folder(entry):
@@ -63,7 +66,8 @@ def _list_file(root: str, name: str, entry: "os.DirEntry[str]", notes: Notes) ->
     except OSError:
         notes.rejects.add("missing_file", root, key_of(name), name=name)
     else:
-        if stat.S_ISREG(status.st_mode):
+        if fault := find_fault(entry.path, status):
+            notes.rejects.add(fault, root, key_of(name), name=name)
+        else:
             return 0, key_of(name), name, 0, status.st_size, status.st_mtime_ns
-        notes.rejects.add("no_plain_file", root, key_of(name), name=name)
     return None

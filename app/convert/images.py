@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
@@ -40,6 +40,7 @@ class Converted:
     rejected: dict[str, int]  # by reason
     rejected_path: Path | None  # that names them all
     passed_over: dict[str, int]  # files that are no pictures, by suffix
+    is_verified: bool  # every image compared with its source
     kept_partitions: int  # that an earlier run had written
     thrown_away: int  # partitions that one had, of other sources or with other options
 
@@ -62,23 +63,22 @@ def convert_images(
         if source.kind == Kind.FOLDER and destination.is_relative_to(source.path):
             raise ConvertError(f"{destination} lies in {source.path}, which is to be converted")
     work = WorkFolder(destination)
-    with work.lock(), explained(work):
+    with explained(work), work.lock():
         units = _find(work, sources, options, choose, report)
         name = _name_plan(units, options)
         thrown_away = work.remove_other_plans(name)
         folder = work.plan(name)
         plan = _plan(folder, name, units, options, report)
         missing = [one for one in plan.partitions if not folder.part(one.number).exists()]
-        writing = WritePartition(folder, units, replace(options.limits, processes=1))
+        writing = WritePartition(folder, units, options.limits)
         sizes_bytes = [partition.stored_bytes for partition in missing]
         _run(writing, missing, sizes_bytes, "partitions are written", choose, report)
         if options.is_verified:
-            verifying = VerifyPartition(folder, units, replace(options.limits, processes=1))
+            verifying = VerifyPartition(folder, units, options.limits)
             sizes_bytes = [partition.stored_bytes for partition in plan.partitions]
-            partitions = plan.partitions
-            _run(verifying, partitions, sizes_bytes, "partitions are compared", choose, report)
+            _run(verifying, plan.partitions, sizes_bytes, "partitions are compared", choose, report)
         kept = len(plan.partitions) - len(missing)
-        return _publish(work, folder, plan, units, kept, thrown_away)
+        return _publish(work, folder, plan, units, options, kept, thrown_away)
 
 
 def _find(
@@ -95,9 +95,7 @@ def _find(
     missing = {item.name: item for item in items if not work.units.has(item.name)}
     largest_first = sorted(missing.values(), key=lambda item: -item.source.size_bytes)
     sizes_bytes = [item.source.size_bytes for item in largest_first]
-    scanning = ScanSource(
-        work.units, work.scratch, replace(options, limits=replace(options.limits, processes=1))
-    )
+    scanning = ScanSource(work.units, work.scratch, options)
     _run(scanning, largest_first, sizes_bytes, "sources are looked through", choose, report)
     return [(item.source, work.units.path(item.name)) for item in items]
 
@@ -123,7 +121,7 @@ def _run(
 def _name_plan(units: Units, options: ImageOptions) -> str:
     """A fingerprint of all that decides what is written."""
     made_from = [
-        (source.path, source.kind, unit.name if source.kind.is_indexed else _facts(unit).digest)
+        (source.path, source.kind, unit.name if source.kind.is_one_file else _facts(unit).digest)
         for source, unit in units
     ]
     bounds = (options.limits.max_value_bytes, options.max_partition_bytes)
@@ -154,6 +152,7 @@ def _publish(
     folder: PlanFolder,
     plan: Plan,
     units: Units,
+    options: ImageOptions,
     kept: int,
     thrown_away: int,
 ) -> Converted:
@@ -186,6 +185,7 @@ def _publish(
         rejected=dict(rejected),
         rejected_path=rejected_path,
         passed_over=dict(sorted(passed_over.items())),
+        is_verified=options.is_verified,
         kept_partitions=kept,
         thrown_away=thrown_away,
     )

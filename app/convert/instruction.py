@@ -131,7 +131,7 @@ def _ids(fields: Mapping[str, Any], name: str) -> list[str]:
     if isinstance(found, str) and found.startswith("["):
         try:
             found = json.loads(found)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = [found]
     if found is None or found == "":
         return []

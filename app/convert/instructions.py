@@ -58,7 +58,7 @@ def convert_instructions(
         if source.kind not in _KINDS:
             raise ConvertError(f"{source.path} is {source.kind}: it holds no instructions")
     work = WorkFolder(destination)
-    with work.lock(), explained(work), scratch_folder(work.scratch) as scratch:
+    with explained(work), work.lock(), scratch_folder(work.scratch) as scratch:
         rejected, made = work.path / "spooled.rejected", work.path / "instructions.json"
         spool = Spool(scratch / "spool")
         spilled = Database(limits.duckdb_memory_bytes, 1, scratch)

@@ -5,6 +5,8 @@ rejected.jsonl  what can not be one
 unit.json       ListFacts
 """
 
+import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +61,13 @@ class Notes:
         if len(suffix) > _SUFFIX_CHARACTERS or not suffix.isascii():
             suffix = "others"
         self.passed_over["hidden" if base.startswith(".") else suffix] += 1
+
+
+def find_fault(path: str, status: os.stat_result) -> str | None:
+    """Why the file is not one that can be read, of which that is the status; None if it is."""
+    if not stat.S_ISREG(status.st_mode):
+        return "no_plain_file"
+    return None if os.access(path, os.R_OK) else "missing_file"
 
 
 def batch_listed(rows: Iterator[Listed]) -> Iterator[pa.RecordBatch]:

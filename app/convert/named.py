@@ -1,12 +1,11 @@
 """The picture files that a table of keys and paths names, in its order."""
 
 import os
-import stat
 from collections.abc import Iterator
 
 import pyarrow as pa
 
-from app.convert.listing import Listed, Notes, batch_listed
+from app.convert.listing import Listed, Notes, batch_listed, find_fault
 from app.convert.options import ImageOptions
 from app.convert.records import check_columns, read_rows
 from app.convert.sources import Source
@@ -32,12 +31,14 @@ def _walk(
         if not isinstance(key, str | None) or not isinstance(path, str) or not path:
             notes.rejects.add("invalid_row", source.path, None, row=row.number)
             continue
+        found = os.path.join(folder, path)
         try:
-            status = os.stat(os.path.join(folder, path))
+            status = os.stat(found)
         except (OSError, ValueError):
-            notes.rejects.add("missing_file", source.path, key, row=row.number, name=path)
-            continue
-        if stat.S_ISREG(status.st_mode):
-            yield row.number, key, path, 0, status.st_size, status.st_mtime_ns
+            fault: str | None = "missing_file"
         else:
-            notes.rejects.add("no_plain_file", source.path, key, row=row.number, name=path)
+            fault = find_fault(found, status)
+        if fault is not None:
+            notes.rejects.add(fault, source.path, key, row=row.number, name=path)
+        else:
+            yield row.number, key, path, 0, status.st_size, status.st_mtime_ns

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.catalog.duck import Database
+from app.catalog.image_merge import PROBLEM_OF_FORM
 from app.catalog.keyed import MAX_KEY_BYTES
-from app.catalog.units import replace_file
+from app.catalog.units import replace_file, sync
 from app.convert.again import Again, Flags, KeyRuns
 from app.convert.groups import Group, GroupCutter, divide
 from app.convert.options import ImageOptions
@@ -31,18 +32,12 @@ from app.convert.sizes import (
     group_overhead,
 )
 from app.convert.sources import Source
-from app.images.stored import Form
 
 _BATCH_ROWS = 16_384
 # Of rows with the same key the first in this order is kept.
 _BY_KEY = "SELECT {what} FROM found ORDER BY key, source, preference"
 _NUMBER = "source::UBIGINT << 40 | row"
-_REASON_OF_FORM = {
-    Form.NULL: "null_image",
-    Form.EMPTY: "empty_image",
-    Form.UNDECODABLE: "undecodable_image",
-    Form.TOO_LARGE: "large_image",
-}
+_REASON_OF_FORM = {form: kind for form, (kind, _) in PROBLEM_OF_FORM.items()}
 # A record batch, and an Arrow column of text, holds less than 2 GiB.
 _MAX_ROW_BYTES = (1 << 31) - 1
 
@@ -90,6 +85,8 @@ def make_plan(
     ):
         for batch, is_again in rows:
             _take(batch, is_again, limit, paths, cutter, rejects)
+    for file in ("plan.rejected", "plan.arrow"):  # before what says that they are whole
+        sync(folder / file)
     partitions = _number(divide(cutter.groups, limit - FILE_OVERHEAD))
     plan = Plan(name, list(partitions), dict(rejects.counts))
     replace_file(folder / "plan.json", msgspec.json.encode(plan))

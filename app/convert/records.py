@@ -73,7 +73,7 @@ def _json_lines(path: str, kind: Kind, max_bytes: int, advance: Advance) -> Iter
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         found = msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -26,6 +26,11 @@ class Kind(StrEnum):
         """Whether the service itself reads it, so that its values are indexed, not listed."""
         return self in (Kind.JSON, Kind.PARQUET)
 
+    @property
+    def is_one_file(self) -> bool:
+        """Whether the values are in the file itself, so that its own state tells all of them."""
+        return self.is_indexed or self == Kind.TAR
+
 
 KIND_OF_SUFFIX = {
     ".json": Kind.JSON,
@@ -57,7 +62,10 @@ def list_sources(inputs: Sequence[str], kind: Kind | None) -> list[Source]:
 
     Raises ConvertError for an input that is not there, or of which it is not plain what it is.
     """
-    return [source for given in inputs for source in _sources_of(given, kind)]
+    try:
+        return [source for given in inputs for source in _sources_of(given, kind)]
+    except OSError as error:
+        raise ConvertError(f"{error.filename} can not be read: {error.strerror}") from error
 
 
 def is_picture(name: str) -> bool:

@@ -49,8 +49,6 @@ class SourceValues:
         self._rows = rows
         self._storage = LocalStorage(_OPEN_FILES)
         self._cache = _OnePage()
-        self._number = -1
-        self._asked: dict[int, bytes | None] = {}
 
     def read(self, rows: Sequence[Row]) -> Iterator[tuple[int, Stored]]:
         """The number of each of the rows, in an order in which no page is decoded twice, and its

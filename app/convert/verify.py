@@ -51,6 +51,21 @@ def _verify(
     advance: Advance,
 ) -> None:
     part = job.folder.part(partition.number)
+    try:
+        _check(job, tools, values, partition, part, advance)
+    except ConvertError as error:
+        part.unlink(missing_ok=True)
+        raise ConvertError(f"{error}; it is removed: the same command writes it again") from error
+
+
+def _check(
+    job: VerifyPartition,
+    tools: BuildTools,
+    values: SourceValues,
+    partition: Partition,
+    part: Path,
+    advance: Advance,
+) -> None:
     rejected = _list_rejected(job, partition)
     with scratch_folder(job.folder.scratch) as unit:
         index_file(str(part), None, None, tools, unit, lambda _: None)

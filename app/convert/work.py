@@ -67,6 +67,8 @@ class WorkFolder:
     """The folder in which `destination` is made."""
 
     def __init__(self, destination: Path) -> None:
+        if not destination.name:
+            raise ConvertError(f"{destination} is there already: name another destination")
         self.destination = destination
         self.path = destination.with_name(f"{destination.name}.converting")
         self.units = UnitStore(self.path / "units")
@@ -122,6 +124,7 @@ class WorkFolder:
     def publish(self, made: Path) -> None:
         """Give a file or folder that is made, and synced, its final name, and remove the rest."""
         sync(made)
+        self._refuse_existing()  # somebody may have put it there meanwhile
         made.rename(self.destination)
         sync(self.destination.parent)
         self.remove()

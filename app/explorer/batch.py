@@ -91,7 +91,7 @@ def create_router() -> APIRouter:
             problem=problem,
             drawn=drawn,
             first=first,
-            previous=fields.link(step=min(fields.step - 1, last)) if fields.step else None,
+            previous=fields.link(step=min(fields.step - 1, max(last, 0))) if fields.step else None,
             next=fields.link(step=fields.step + 1) if fields.step < last else None,
         )
 

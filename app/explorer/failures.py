@@ -1,5 +1,6 @@
 """Errors as pages, where a browser asks; what they say and their status is the API's own."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from difflib import get_close_matches
@@ -32,7 +33,9 @@ def _as_page(handler: Handler) -> Handler:
             return answer
         problem: dict[str, Any] = json.loads(bytes(answer.body))
         service: Service = request.state.service
-        near = _find_near(service.catalog, problem["code"], request.path_params)
+        asked = {**request.query_params, **request.path_params}
+        # Of 10,000 datasets it compares the names for a second.
+        near = await asyncio.to_thread(_find_near, service.catalog, problem["code"], asked)
         page = render("error.html", answer.status_code, problem=problem, near=near)
         for name in ("retry-after", "allow"):
             if name in answer.headers:
@@ -50,11 +53,11 @@ def _wants_page(request: Request) -> bool:
     return is_page or "text/html" in request.headers.get("accept", "")
 
 
-def _find_near(catalog: Catalog, code: str, path: dict[str, Any]) -> list[tuple[str, str]]:
+def _find_near(catalog: Catalog, code: str, asked: dict[str, Any]) -> list[tuple[str, str]]:
     """Names like the one that is not there, and their pages."""
-    name, dataset = path.get("name", ""), catalog.datasets.get(path.get("dataset", ""))
+    name, dataset = asked.get("name", ""), catalog.datasets.get(asked.get("dataset", ""))
     if code == "unknown_dataset":
-        found = get_close_matches(path["dataset"], list(catalog.datasets), _NEAR, 0.4)
+        found = get_close_matches(asked["dataset"], list(catalog.datasets), _NEAR, 0.4)
         return [(one, links.dataset_page(one)) for one in found]
     if dataset is None:
         return []

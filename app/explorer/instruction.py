@@ -35,6 +35,7 @@ def create_router() -> APIRouter:
         at = str(request.base_url).rstrip("/")
         conversation = await load_conversation(service, found, item, first)
         shown = first + len(conversation.turn.pictures)
+        data, is_step = links.instruction_data(dataset, item.id), links.is_step(item.id)
         fields = json.loads(item.extra or "null")
         extra = json.dumps(fields, indent=2, ensure_ascii=False) if fields else ""
         return render(
@@ -48,8 +49,8 @@ def create_router() -> APIRouter:
             is_configured=found.has_train_config,
             extra=extra[:_EXTRA_CHARS],
             is_cut=len(extra) > _EXTRA_CHARS,
-            data=links.instruction_data(dataset, item.id),
-            curl=f"curl -s {quote(at + links.instruction_data(dataset, item.id))}",
+            data=None if is_step else data,
+            curl=f"curl -s {'--path-as-is ' if is_step else ''}{quote(at + data)}",
             python=f"Client({at!r}).instruction({item.id!r}, {dataset!r})",
         )
 

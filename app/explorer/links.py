@@ -40,7 +40,7 @@ def instruction_data(dataset: str, id: str) -> str:
 
 def image_data(dataset: str, key: str) -> str | None:
     """The image as the API gives it; None for a key that no browser can ask for."""
-    if key in _STEPS:
+    if is_step(key):
         return None
     return f"/v1/datasets/{_quote(dataset)}/images/{_quote(key)}"
 
@@ -51,8 +51,13 @@ def thumb(dataset: str, key: str) -> str | None:
     return address and f"{address}?width={_THUMB_SIDE}&height={_THUMB_SIDE}"
 
 
+def is_step(name: str) -> bool:
+    """Whether a browser would take the name for a step in a path."""
+    return name in _STEPS
+
+
 def _one(start: str, name: str, key: str) -> str:
-    return start + (f"?{name}={key}" if key in _STEPS else _quote(key))
+    return start + (f"?{name}={key}" if is_step(key) else _quote(key))
 
 
 def _quote(text: str) -> str:

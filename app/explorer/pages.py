@@ -60,6 +60,13 @@ def _mark_code(text: str) -> Markup:
     )
 
 
+def load_templates() -> None:
+    """Compile every template."""
+    environment = _environment()
+    for name in environment.list_templates():
+        environment.get_template(name)
+
+
 def render_html(template: str, **context: object) -> str:
     """The text of a page."""
     return _environment().get_template(template).render(context)

@@ -41,6 +41,8 @@ def create_router() -> APIRouter:
             raise InvalidRequestError(f"{kind[:100]!r} is no kind of problem")
         if unit:
             return await _list_rows(service, known, kind, unit, after)
+        if dataset:
+            service.catalog.get_dataset(dataset)  # raises UnknownDatasetError
         await _wait(known)
         chosen = [
             one

@@ -134,6 +134,6 @@ def _index_names(footer: pq.FileMetaData) -> list[str]:
 def _refuse(path: str, leaves: list[Leaf], why: str) -> SourceError:
     found = ", ".join(f"{leaf.path} ({'text' if leaf.is_text else 'binary'})" for leaf in leaves)
     return SourceError(
-        f"{path}: {why}. Text and binary columns found: {found or 'none'}. Set key_column and "
-        "value_column of the dataset in the data YAML."
+        f"{path}: {why}. Text and binary columns found: {found or 'none'}. Name them by "
+        "key_column and value_column in the data YAML, or --key-column and --value-column."
     )
