@@ -18,7 +18,14 @@ from app.cli.catalogs import folder_of
 from app.errors import MimicitError
 from app.main import create_app
 from app.orders import CatalogFolder
+from app.routes.guard import Guard
 from app.settings import load_settings, with_session_key
+
+
+class ExposureError(MimicitError):
+    """Anybody would be answered, and nobody said that this is meant."""
+
+    code = "exposure"
 
 
 class Arguments(BaseModel):
@@ -29,6 +36,10 @@ class Arguments(BaseModel):
     data: Path | None = Field(None, description="The data YAML, else the setting data_yaml.")
     catalog_dir: Path | None = Field(None, description="Where catalogs are kept.")
     config: Path | None = Field(None, description="A settings file.")
+    tokens_file: Path | None = Field(None, description="A file of bearer tokens.")
+    insecure: bool | None = Field(
+        None, description="Answer without tokens, to all who reach one of Serve's proxies."
+    )
     min_replicas: int = Field(2, ge=1, description="So many go on when one of them dies.")
     max_replicas: int = Field(8, ge=1, description="Each takes a processor.")
     ongoing_requests: float = Field(
@@ -67,12 +78,25 @@ class RayApp:
 def app(arguments: Arguments) -> serve.Application:
     """The application, of 2 to 8 replicas unless the arguments say otherwise.
 
-    Raises CatalogError if the catalog is not built.
+    Raises CatalogError if the catalog is not built, TokensError if the tokens can not be used, and
+    ExposureError if there are none: where Serve's proxies listen is not known here.
     """
-    given = {"data_yaml": arguments.data, "catalog_dir": arguments.catalog_dir}
-    settings = with_session_key(load_settings(arguments.config, **given))  # one for all replicas
+    settings = load_settings(
+        arguments.config,
+        data_yaml=arguments.data,
+        catalog_dir=arguments.catalog_dir,
+        tokens_file=arguments.tokens_file,
+        insecure=arguments.insecure,
+    )
+    settings = with_session_key(settings)  # one for all replicas
     if settings.data_yaml is None:
         raise MimicitError("no data YAML is given: data=/path/to/data.yaml")
+    if not (Guard(settings).tokens.are_needed or settings.insecure):
+        raise ExposureError(
+            "no tokens are given: whoever reaches a proxy of Serve would read everything. Give "
+            "tokens_file=/path/to/tokens, or insecure=true if the proxies listen on this machine "
+            "only, or something in front asks people who they are"
+        )
     folder = folder_of(settings.data_yaml, settings)
     get_manifest(folder)
 

@@ -51,6 +51,7 @@ class LiveServer:
     process: subprocess.Popen[str]
     log: Path
     sent: list[str] = field(default_factory=list)
+    token: str | None = None
 
     def request(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
@@ -58,6 +59,8 @@ class LiveServer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.putrequest(method, path, skip_accept_encoding=True)
+            if self.token is not None:
+                connection.putheader("authorization", f"Bearer {self.token}")
             for name, value in (headers or {}).items():
                 connection.putheader(name, value)
             if body:

@@ -24,6 +24,7 @@ from ray_cluster import RayCluster
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 CONFIG = Path(__file__).parents[1] / "docker" / "ray.yaml"
 KEYS = [f"K {n}/ü" for n in range(30)]
+TOKEN = "0123456789abcdef"
 PICTURES = {key: draw_jpeg(n) + bytes(50_000) for n, key in enumerate(KEYS)}
 
 
@@ -87,9 +88,15 @@ def served(ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) ->
         port = listening.getsockname()[1]
     # Both machines are this one, so only one of them has the port.
     config["proxy_location"] = "HeadOnly"
-    config["http_options"] |= {"host": "0.0.0.0", "port": port}
+    config["http_options"] |= {"host": "127.0.0.1", "port": port}
     (application,) = config["applications"]
-    application["args"] |= {"data": str(data), "catalog_dir": str(folder / "c"), "max_replicas": 2}
+    (folder / "tokens").write_text(f"tests: {TOKEN}\n")
+    application["args"] |= {
+        "data": str(data),
+        "catalog_dir": str(folder / "c"),
+        "tokens_file": str(folder / "tokens"),
+        "max_replicas": 2,
+    }
     (folder / "ray.yaml").write_text(yaml.safe_dump(config))
     log = folder / "serve.log"
     words = ["-m", "ray.serve.scripts", "run", "--address", ray_cluster.address]
@@ -103,7 +110,7 @@ def served(ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) ->
             env=environment(RAY_USAGE_STATS_ENABLED="0"),
         )
     try:
-        live = LiveServer(port, process, log)
+        live = LiveServer(port, process, log, token=TOKEN)
         live.wait_until_ready()
         found = Served(live, ray_cluster, data, folder / "c")
         wait_for(lambda: len(found.list_replicas()) == 2)
@@ -133,6 +140,32 @@ def test_it_is_the_same_service(served: Served) -> None:
     assert int(tar.headers["content-length"]) == len(tar.body)
 
 
+def test_it_wants_a_token(served: Served) -> None:
+    stranger = LiveServer(served.live.port, served.live.process, served.live.log)
+    for path in (image_path("A", KEYS[3]), "/v1/datasets", "/v1/batches/1", "/metrics"):
+        assert stranger.get(path).code == "unauthorized"
+    assert stranger.get("/readyz").status == 200
+
+
+@pytest.mark.filterwarnings("ignore:Using extra keyword arguments:DeprecationWarning")  # Ray's own
+def test_without_tokens_it_is_refused_unless_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    from app.ray import Arguments, ExposureError, app
+
+    write_images(tmp_path / "a.parquet", PICTURES)
+    write_instructions(tmp_path / "a.json", {"I": record("q", KEYS[0])})
+    data = tmp_path / "data.yaml"
+    data.write_text("IMAGE_TEXT:\n  A: {mimicit_path: a.json, images_path: a.parquet}\n")
+    run_index(data, tmp_path / "c")
+    with pytest.raises(ExposureError, match="tokens_file="):
+        app(Arguments(data=data, catalog_dir=tmp_path / "c"))
+    app(Arguments(data=data, catalog_dir=tmp_path / "c", insecure=True))
+    monkeypatch.setenv("MIMICIT_TOKENS", f"tests: {TOKEN}")
+    app(Arguments(data=data, catalog_dir=tmp_path / "c"))
+
+
 @contextmanager
 def under_load(served: Served, threads: int = 6) -> Iterator[list[int]]:
     """Clients that ask and compare; a wrong answer, or one that does not come, fails the test."""
@@ -142,7 +175,7 @@ def under_load(served: Served, threads: int = 6) -> Iterator[list[int]]:
 
     def ask(number: int) -> None:
         try:
-            with Client(f"http://127.0.0.1:{served.live.port}") as client:
+            with Client(f"http://127.0.0.1:{served.live.port}", token=TOKEN) as client:
                 while not is_over.is_set():
                     key = KEYS[(number + done[number]) % len(KEYS)]
                     if done[number] % 3:
