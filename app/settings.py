@@ -14,6 +14,7 @@ from pydantic_settings import (
 )
 
 from app.errors import MimicitError
+from app.storage import ObjectLimits
 
 _MIB = 1 << 20
 
@@ -105,6 +106,49 @@ class Settings(BaseSettings):
         "batches of 20 ms some 3 s.",
     )
 
+    object_timeout_seconds: Count = Field(
+        10,
+        description="How long one request to an object store may take: 8 MiB at 1 MB/s. Then it is "
+        "made again.",
+    )
+    object_retries: Bytes = Field(
+        5,
+        description="How often a request that failed is made again, after 0.1 s and then twice as "
+        "long each time: 3 s of pauses, in which a store's 503 has mostly passed.",
+    )
+    object_read_bytes: int = Field(
+        8 * _MIB,
+        ge=64 << 10,
+        le=256 * _MIB,
+        description="The most bytes of one request: at 100 MB/s a round trip of 20 ms is a fifth "
+        "of its time.",
+    )
+    object_read_ahead: Count = Field(
+        4,
+        description="Such requests under way while an object is indexed: with the three blocks "
+        "that are held, 56 MiB in each process.",
+    )
+    object_compare_bytes: Bytes = Field(
+        512 * _MIB,
+        description="The most bytes of an object that are fetched again, to compare rows with "
+        "DuckDB's reading of them; four pages of a pandas file are 400 MB. 0 compares none.",
+    )
+    object_requests: Count = Field(
+        32,
+        description="Reads of a worker that wait for an object store at the same time: at 20 ms "
+        "each, 1,600 images a second.",
+    )
+    object_check_seconds: Bytes = Field(
+        10,
+        description="How long an object is believed to be unchanged, for ranges of it that are "
+        "kept on disk. A range that is fetched is asked for by the ETag that was indexed.",
+    )
+    range_cache_bytes: Bytes = Field(
+        4 << 30,
+        description="Ranges of objects kept on disk, in `catalog_dir`/ranges, by all workers of "
+        "all servers that share it: 40,000 images of 75 KB. 0 keeps none.",
+    )
+
     max_batch_samples: Count = Field(
         10_000,
         description="Samples of one batch or shard, and instructions of one sample's context. "
@@ -172,6 +216,20 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The command line goes before the environment, and that before the file."""
         return init_settings, env_settings
+
+
+def object_limits(settings: Settings) -> ObjectLimits:
+    """The settings that bound the reading of objects."""
+    return ObjectLimits(
+        timeout_seconds=settings.object_timeout_seconds,
+        retries=settings.object_retries,
+        read_bytes=settings.object_read_bytes,
+        read_ahead=settings.object_read_ahead,
+        compare_bytes=settings.object_compare_bytes,
+        check_seconds=settings.object_check_seconds,
+        cache_folder=settings.catalog_dir.expanduser() / "ranges",
+        cache_bytes=settings.range_cache_bytes,
+    )
 
 
 def load_settings(config: Path | None = None, **given: Any) -> Settings:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
+from object_store import Folder, ObjectStore, Proxy, open_proxy, set_environment, start_store
 from ray_cluster import RayCluster
 
 
@@ -15,3 +16,24 @@ def ray_cluster() -> Iterator[RayCluster]:
     cluster = RayCluster()
     yield cluster
     cluster.close()
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """An S3 server: one, since all its tests are of the xdist group `objects`."""
+    with start_store(tmp_path_factory.mktemp("weed")) as store:
+        yield store
+
+
+@pytest.fixture
+def proxy(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy that the stores of this process, and those it starts, go through."""
+    with open_proxy(store.port) as proxy:
+        set_environment(monkeypatch, store.environment(proxy.port))
+        yield proxy
+
+
+@pytest.fixture
+def folder(store: ObjectStore) -> Folder:
+    """An empty folder of its bucket."""
+    return store.make_folder()

@@ -24,7 +24,8 @@ REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-bench.
 # A noun imports only nouns of the layers before its own, and what is in its own package.
 LAYERS = [
     {"errors"},
-    {"settings", "schemas", "storage", "images", "json_object", "group", "pool", "budget"}
+    {"storage"},
+    {"settings", "schemas", "images", "json_object", "group", "pool", "budget"}
     | {"processes", "demo", "sampling", "progress", "key_rules"},
     {"parquet", "data_yaml", "tasks"},
     {"catalog"},
@@ -46,6 +47,7 @@ ONLY = {
     "json_object": {"catalog"},
     "key_rules": {"data_yaml", "catalog"},
     "duckdb": {"catalog"},
+    "obstore": {"storage"},
     "fastapi": {"routes", "main"},
     "fastapi_offline": {"routes"},
     "starlette": {"routes", "main", "waiting"},

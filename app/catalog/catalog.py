@@ -20,7 +20,8 @@ from app.errors import (
 from app.group import Group
 from app.parquet.place import Place
 from app.parquet.reader import PageCache
-from app.storage import LocalStorage
+from app.storage import LocalStorage, ObjectLimits, Objects, Storage, is_address
+from app.storage.object_storage import ObjectStorage
 
 
 class Catalog:
@@ -39,6 +40,7 @@ class Catalog:
         max_open_files: int,
         page_cache_bytes: int,
         duckdb_memory_bytes: int,
+        objects: ObjectLimits | None = None,
     ) -> None:
         manifest = manifest or load_manifest(folder)
         if manifest is None:
@@ -48,6 +50,7 @@ class Catalog:
         self._rows = ParquetRows(self._database)
         self._store = UnitStore(folder / "units")
         self._storage = LocalStorage(max_open_files)
+        self._objects = ObjectStorage(Objects(objects or ObjectLimits()))
         self._cache = PageCache(page_cache_bytes)
         self._instructions: dict[str, InstructionTable] = {}
         self._images: dict[str, ImageSource] = {}
@@ -69,6 +72,11 @@ class Catalog:
         for images in self._images.values():
             images.close()
         self._database.close()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether images lie in an object store, so that reading one is a round trip."""
+        return any(images.reader.is_remote for images in self._images.values())
 
     def get_dataset(self, name: str) -> Dataset:
         """The dataset of that name; raises UnknownDatasetError."""
@@ -150,9 +158,12 @@ class Catalog:
     def _open_images(self, unit: str) -> ImageSource:
         if unit not in self._images:
             self._images[unit] = ImageSource(
-                self._store.path(unit), self._storage, self._cache, self._rows
+                self._store.path(unit), self._choose_storage, self._cache, self._rows
             )
         return self._images[unit]
+
+    def _choose_storage(self, path: str) -> Storage:
+        return self._objects if is_address(path) else self._storage
 
 
 def _ambiguous(noun: str, name: str, datasets: list[Dataset]) -> AmbiguousKeyError:

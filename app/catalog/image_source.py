@@ -10,7 +10,7 @@ unit.json       ImageFacts
 
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -223,13 +223,15 @@ class ImageSource:
     def __init__(
         self,
         folder: Path,
-        storage: Storage,
+        choose_storage: Callable[[str], Storage],
         cache: PageCache,
         rows: ParquetRows,
     ) -> None:
         self.facts = msgspec.json.decode((folder / "unit.json").read_bytes(), type=ImageFacts)
         self._keys = KeyedFile(folder / "keys.lmdb", _PLACE.size)
         files = tuple(file.stamp for file in self.facts.files)
+        # All are local, or all are objects: one images_path names them.
+        storage = choose_storage(files[0].path if files else "")
         columns = {file.path: file.value_parts for file in self.facts.files}
         self.reader = ValueReader(
             files,

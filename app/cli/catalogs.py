@@ -9,7 +9,7 @@ from app.catalog.units import fingerprint
 from app.data_yaml import DataYaml, load_data_yaml
 from app.errors import MimicitError
 from app.progress import Report
-from app.settings import Settings
+from app.settings import Settings, object_limits
 from app.tasks.job import ChooseRunner
 
 
@@ -17,7 +17,7 @@ def load_mounted(settings: Settings) -> DataYaml:
     """The data YAML that the settings name; raises MimicitError if they name none."""
     if settings.data_yaml is None:
         raise MimicitError("no data YAML is given: write its path behind the command")
-    return load_data_yaml(settings.data_yaml)
+    return load_data_yaml(settings.data_yaml, limits=object_limits(settings))
 
 
 def catalog_folder(data_yaml: DataYaml, settings: Settings) -> Path:
@@ -33,6 +33,7 @@ def build_limits(settings: Settings) -> BuildLimits:
         settings.max_page_bytes,
         settings.duckdb_memory_bytes,
         settings.task_processes,
+        object_limits(settings),
     )
 
 
