@@ -110,12 +110,14 @@ def environment(**more: str) -> dict[str, str]:
 
 @contextmanager
 def start_server(
-    data_yaml: Path, catalog_dir: Path, *, workers: int = 1, **settings: object
+    data_yaml: Path | str, catalog_dir: Path, *, workers: int = 1, **settings: object
 ) -> Iterator[LiveServer]:
-    """A server of the data YAML on a free port, stopped at the end; other settings by name."""
+    """A server of the data YAML, or of the catalog at that address, on a free port, stopped at the
+    end; other settings by name."""
     log = catalog_dir.parent / f"server-{time.monotonic_ns()}.log"
     env = environment(**{f"MIMICIT_{name.upper()}": str(value) for name, value in settings.items()})
-    words = ("serve", data_yaml, "--port", "0", "--workers", str(workers))
+    what = ("--catalog", data_yaml) if isinstance(data_yaml, str) else (data_yaml,)
+    words = ("serve", *what, "--port", "0", "--workers", str(workers))
     with open(log, "w") as sink:
         process = subprocess.Popen(
             command(*words, "--catalog-dir", catalog_dir),

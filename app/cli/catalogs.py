@@ -5,11 +5,13 @@ from pathlib import Path
 from app.catalog.build import build_catalog
 from app.catalog.limits import BuildLimits
 from app.catalog.manifest import Manifest
+from app.catalog.publish import fetch_catalog, publish_catalog
 from app.catalog.units import fingerprint
 from app.data_yaml import DataYaml, load_data_yaml
 from app.errors import MimicitError
 from app.progress import Report
 from app.settings import Settings, object_limits
+from app.storage import Objects
 from app.tasks.job import ChooseRunner
 
 
@@ -24,6 +26,24 @@ def catalog_folder(data_yaml: DataYaml, settings: Settings) -> Path:
     """The folder, in the settings' catalog_dir, of that data YAML's catalog."""
     path = data_yaml.path.resolve()
     return settings.catalog_dir.expanduser() / f"{path.stem}-{fingerprint(str(path))[:12]}"
+
+
+def published_folder(address: str, settings: Settings) -> Path:
+    """The folder, in the settings' catalog_dir, of the catalog that is fetched from there."""
+    name = f"published-{fingerprint(address.rstrip('/'))[:12]}"
+    return settings.catalog_dir.expanduser() / name
+
+
+def publish(folder: Path, address: str, settings: Settings, report: Report) -> None:
+    """Put the catalog in the folder behind the address, as `publish_catalog`."""
+    objects = Objects(object_limits(settings))
+    publish_catalog(folder, address, objects, report, wait_seconds=settings.build_wait_seconds)
+
+
+def fetch(folder: Path, address: str, settings: Settings, report: Report) -> None:
+    """Make the catalog in the folder the one behind the address, as `fetch_catalog`."""
+    objects = Objects(object_limits(settings))
+    fetch_catalog(address, folder, objects, report, wait_seconds=settings.build_wait_seconds)
 
 
 def build_limits(settings: Settings) -> BuildLimits:

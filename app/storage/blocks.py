@@ -9,7 +9,7 @@ from app.errors import DamagedFileError, SourceChangedError
 from app.storage.objects import Objects
 from app.storage.stamp import FileStamp, changed_while_indexed
 
-# Of the two columns that are read side by side, the blocks being read and the ones just left.
+# The block that is read, the one before, and one of the other column that is read side by side.
 _KEPT_BLOCKS = 3
 
 
@@ -27,6 +27,7 @@ class Blocks:
         self._ahead = objects.limits.read_ahead
         self._count = -(-stamp.size_bytes // self._block_bytes)
         self._held: dict[int, Future[memoryview]] = {}  # the least recently used first
+        self._last = -1  # the block that the stream is in
         self._threads = ThreadPoolExecutor(self._ahead + 1, thread_name_prefix="blocks")
 
     def close(self) -> None:
@@ -34,32 +35,37 @@ class Blocks:
         self._threads.shutdown(cancel_futures=True)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Those bytes, which count as progress."""
-        data = self.get(offset, length)
+        """Those bytes, which count as progress, and behind which it will be read on."""
+        data = self._join(offset, length, is_stream=True)
         self._advance(length)
         return data
 
     def get(self, offset: int, length: int) -> bytes:
         """Those bytes."""
+        return self._join(offset, length, is_stream=False)
+
+    def _join(self, offset: int, length: int, *, is_stream: bool) -> bytes:
         if offset < 0 or offset + length > self.stamp.size_bytes:
             raise DamagedFileError(f"{self.stamp.path} ends too early")
         size = self._block_bytes
         parts = []
         while length > 0:
             number, at = divmod(offset, size)
-            part = self._get_block(number)[at : at + length]
+            part = self._get_block(number, is_stream=is_stream)[at : at + length]
             parts.append(part)
             offset, length = offset + len(part), length - len(part)
         return b"".join(parts)
 
-    def _get_block(self, number: int) -> memoryview:
-        if number in self._held:
-            self._held[number] = self._held.pop(number)
-        # What is read on from the block before will be read further on.
-        ahead = self._ahead if number - 1 in self._held else 0
-        for wanted in range(number, min(number + ahead + 1, self._count)):
-            if wanted not in self._held:
-                self._held[wanted] = self._threads.submit(self._fetch, wanted)
+    def _get_block(self, number: int, *, is_stream: bool) -> memoryview:
+        last = number
+        if is_stream:
+            if number in (self._last, self._last + 1):
+                last = min(number + self._ahead, self._count - 1)
+            self._last = number
+        # All of them were used last: those that are on their way are not pushed out by those read.
+        for wanted in range(number, last + 1):
+            held = self._held.pop(wanted, None)
+            self._held[wanted] = held or self._threads.submit(self._fetch, wanted)
         while len(self._held) > self._ahead + _KEPT_BLOCKS:
             self._held.pop(next(iter(self._held))).cancel()
         try:
