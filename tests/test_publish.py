@@ -14,7 +14,6 @@ from app.catalog.limits import BuildLimits
 from app.catalog.manifest import load_manifest
 from app.catalog.publish import fetch_catalog, publish_catalog
 from app.data_yaml import load_data_yaml
-from app.demo import write_demo
 from app.errors import CatalogError
 from app.storage import ObjectLimits, Objects
 
@@ -23,9 +22,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("objects")]
 LIMITS = BuildLimits(64 << 20, 256 << 20, 1 << 30, 1, ObjectLimits(timeout_seconds=5, retries=2))
 
 
-def index(data: Path, catalog_dir: Path, address: str) -> str:
+PICTURE = draw_jpeg(1)
+
+
+def write_pack(folder: Path) -> Path:
+    data = folder / "data.yaml"
+    data.write_text("IMAGE_TEXT: {A: {mimicit_path: a.json, images_path: a.parquet}}")
+    write_instructions(folder / "a.json", {"I": record("what?", "K")})
+    write_images(folder / "a.parquet", {"K": PICTURE})
+    return data
+
+
+def test_indexed_once_and_served_elsewhere(proxy: Proxy, folder: Folder, tmp_path: Path) -> None:
+    data, address = write_pack(tmp_path), f"{folder.address}/catalogs/demo"
     ended = subprocess.run(
-        command("index", data, "--catalog-dir", catalog_dir, "--publish", address),
+        command("index", data, "--catalog-dir", tmp_path / "c", "--publish", address),
         capture_output=True,
         text=True,
         timeout=60,
@@ -33,42 +44,44 @@ def index(data: Path, catalog_dir: Path, address: str) -> str:
         cwd=Path(__file__).parents[1],
     )
     assert ended.returncode == 0, ended.stderr
-    return ended.stderr
-
-
-def test_indexed_once_and_served_elsewhere(proxy: Proxy, folder: Folder, tmp_path: Path) -> None:
-    data = write_demo(tmp_path / "demo", images=12)
-    address = f"{folder.address}/catalogs/demo"
-    assert f"published at {address}" in index(data, tmp_path / "c", address)
-    with start_server(data, tmp_path / "c") as server:
-        expected = server.get(image_path("SHAPES", "SHAPES_IMG_000000"))
-        batch = server.get("/v1/batches/0?batch_size=4").body
+    assert f"published at {address}" in ended.stderr
+    (built,) = (tmp_path / "c").iterdir()
+    manifest = load_manifest(built)
+    assert manifest is not None
     with start_server(address, tmp_path / "replica") as server:
-        found = server.get(image_path("SHAPES", "SHAPES_IMG_000000"))
-        assert found.status == 200
-        assert found.body == expected.body
-        assert found.headers["x-catalog-revision"] == expected.headers["x-catalog-revision"]
-        assert server.get("/v1/batches/0?batch_size=4").body == batch
+        found = server.get(image_path("A", "K"))
+        assert (found.status, found.body) == (200, PICTURE)
+        assert found.headers["x-catalog-revision"] == manifest.revision
+        assert server.get("/v1/batches/0?batch_size=1").status == 200
+
+
+def test_what_is_there_is_not_moved_again(
+    published: str, proxy: Proxy, folder: Folder, tmp_path: Path
+) -> None:
+    fetch(published, tmp_path / "replica")
     proxy.faults.requests.clear()
-    assert f"published at {address}" in index(data, tmp_path / "c", f"{address}/")
+    publish(tmp_path / "c", f"{published}/")
     puts = [one for one in proxy.faults.requests if one.startswith(("PUT", "POST"))]
     assert [one.rpartition("/")[2].partition("?")[0] for one in puts] == ["catalog.json"]
     proxy.faults.requests.clear()
-    with start_server(address, tmp_path / "replica"):
-        assert not [one for one in proxy.faults.requests if "/units/" in one]  # all are there
+    fetch(published, tmp_path / "replica")
+    assert [one.rpartition("/")[2] for one in proxy.faults.requests] == ["catalog.json"]
+    folder.delete(unit_file(folder, "files.json"))
+    publish(tmp_path / "c", published)
+    fetch(published, tmp_path / "other")
+    assert load_manifest(tmp_path / "other") == load_manifest(tmp_path / "c")
 
 
 @pytest.fixture
 def published(proxy: Proxy, folder: Folder, tmp_path: Path) -> str:
-    data = tmp_path / "data.yaml"
-    data.write_text("IMAGE_TEXT: {A: {mimicit_path: a.json, images_path: a.parquet}}")
-    write_instructions(tmp_path / "a.json", {"I": record("what?", "K")})
-    write_images(tmp_path / "a.parquet", {"K": draw_jpeg(1)})
-    build_catalog(load_data_yaml(data), tmp_path / "c", LIMITS, lambda _: None, wait_seconds=1)
-    publish_catalog(
-        tmp_path / "c", folder.address, Objects(LIMITS.objects), lambda _: None, wait_seconds=1
-    )
+    loaded = load_data_yaml(write_pack(tmp_path))
+    build_catalog(loaded, tmp_path / "c", LIMITS, lambda _: None, wait_seconds=1)
+    publish(tmp_path / "c", folder.address)
     return folder.address
+
+
+def publish(folder: Path, address: str) -> None:
+    publish_catalog(folder, address, Objects(LIMITS.objects), lambda _: None, wait_seconds=1)
 
 
 def fetch(address: str, folder: Path) -> None:
