@@ -1,6 +1,6 @@
 """A worker's batches: threads that make them, and a bound on the memory they hold; no HTTP."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from copy import copy
 from dataclasses import replace
@@ -19,6 +19,7 @@ from app.batches.read import Failures, Keep, ReadImages, read_samples
 from app.batches.sample import Sample, Wanted
 from app.budget import Budget
 from app.catalog.catalog import Catalog
+from app.catalog.image_runs import Run, read_run, split_runs
 from app.catalog.image_source import ImageSource
 from app.errors import MimicitError, TooLargeError
 from app.group import Group
@@ -29,6 +30,7 @@ from app.settings import Settings
 from app.storage import WouldBlockError
 
 T = TypeVar("T")
+Read = tuple[Stored | MimicitError, int]  # a stored value or the error, and the value's form
 
 
 class GoneError(Exception):
@@ -197,12 +199,10 @@ class Batcher:
         what makes work for a processor is read there and made on those for resizing."""
 
         def read_heavy(wanted: list[Wanted], keep: Keep) -> list[Any]:
-            order = sorted(range(len(wanted)), key=lambda at: _where(wanted[at]))
             found: list[Any] = [None] * len(wanted)
             with self._waiting():
-                read = self._reads.map(_read_stored, (wanted[at] for at in order))
-                made = self._resizes.map(partial(_make, make), read)
-                for at, one in zip(order, made, strict=True):
+                read = self._read_runs(wanted, range(len(wanted)))
+                for at, one in self._resizes.map(lambda one: (one[0], _make(make, one[1])), read):
                     found[at] = _keep(keep, one)
             return found
 
@@ -222,24 +222,27 @@ class Batcher:
                 if not isinstance(read[0], MimicitError):
                     checked.add(page)
             if cold:
-                # By file and page and along each file: a disk reads on, a page is decoded once.
-                cold.sort(key=lambda at: _where(wanted[at]))
                 with self._waiting():
-                    late = self._reads.map(_read_stored, (wanted[at] for at in cold))
-                    for at, read in zip(cold, late, strict=True):
+                    for at, read in self._read_runs(wanted, cold):
                         found[at] = _keep(keep, _make(make, read))
             return found
 
         return read_heavy if is_heavy else read_warm_first
 
+    def _read_runs(
+        self, wanted: list[Wanted], numbers: Iterable[int]
+    ) -> Iterator[tuple[int, Read]]:
+        """The images of those numbers, read on the threads for reads, neighbours together."""
+        for run, found in self._reads.map(_read_run, split_runs(wanted, numbers)):
+            for (at, (_, place)), stored in zip(run, found, strict=True):
+                yield at, (stored, place.form)
 
-def _where(image: Wanted) -> tuple[int, int, int]:
-    return id(image.source), image.place.page, image.place.offset
+
+def _read_run(run: Run) -> tuple[Run, list[Stored | MimicitError]]:
+    return run, read_run(run)
 
 
-def _read_stored(
-    image: Wanted, *, wait: bool = True, is_checked: bool = False
-) -> tuple[Stored | MimicitError, int]:
+def _read_stored(image: Wanted, *, wait: bool = True, is_checked: bool = False) -> Read:
     """The stored value or the error, and the value's form."""
     try:
         stored = image.source.read(image.place, wait=wait, is_checked=is_checked)
@@ -248,7 +251,7 @@ def _read_stored(
     return stored, image.place.form
 
 
-def _make(make: MakeImage, read: tuple[Stored | MimicitError, int]) -> Any:
+def _make(make: MakeImage, read: Read) -> Any:
     """The image out of what was read, or the error."""
     stored, form = read
     if isinstance(stored, MimicitError):

@@ -4,7 +4,8 @@ MimicitError
 ├── DataYamlError            the data YAML has mistakes, all of them listed
 ├── SourceError              a source file can not be read as what it should be
 │   ├── DamagedFileError     its bytes break the format's own rules
-│   └── UnsupportedError     a legal file that the byte-range reader does not enter
+│   ├── UnsupportedError     a legal file that the byte-range reader does not enter
+│   └── SourceUnavailableError  an object store does not answer, or refuses
 ├── ConvertError             what is to be converted is not what it should be, or can not be written
 ├── CatalogError             the catalog is missing, stale or can not be built
 ├── WorkerDiedError          a process that did part of the work was killed
@@ -73,6 +74,12 @@ class DamagedFileError(SourceError):
 
 class UnsupportedError(SourceError):
     """A legal file whose values the byte-range reader does not enter; DuckDB reads it."""
+
+
+class SourceUnavailableError(SourceError):
+    """An object store does not answer, or refuses the credentials it is asked with."""
+
+    code = "source_unavailable"
 
 
 class ConvertError(MimicitError):

@@ -14,7 +14,7 @@ from ray.serve.schema import LoggingConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.catalog.manifest import get_manifest
-from app.cli.catalogs import folder_of
+from app.cli.catalogs import mounted_folder
 from app.errors import MimicitError
 from app.main import create_app
 from app.orders import CatalogFolder
@@ -97,7 +97,7 @@ def app(arguments: Arguments) -> serve.Application:
             "tokens_file=/path/to/tokens, or insecure=true if the proxies listen on this machine "
             "only, or something in front asks people who they are"
         )
-    folder = folder_of(settings.data_yaml, settings)
+    folder = mounted_folder(settings)
     get_manifest(folder)
 
     def create() -> ASGIApp:

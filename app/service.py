@@ -9,6 +9,7 @@ from typing import TypeVar
 from app.batcher import Batcher
 from app.catalog.catalog import Catalog
 from app.catalog.dataset import Dataset
+from app.catalog.image_runs import read_run, split_runs
 from app.catalog.image_source import ImageSource
 from app.catalog.instructions import Instruction, InstructionPage, InstructionTable
 from app.catalog.manifest import Manifest
@@ -18,8 +19,9 @@ from app.images.resize import Resize, resize
 from app.images.stored import decode
 from app.metrics.meter import Meter
 from app.parquet.place import Place
+from app.parquet.reader import Stored
 from app.pool import Pool
-from app.settings import Settings
+from app.settings import Settings, object_limits
 from app.storage import WouldBlockError
 
 T = TypeVar("T")
@@ -27,6 +29,7 @@ T = TypeVar("T")
 # Read and decoded in 0.2 ms. A larger picture takes longer than the thread it is then left to, and
 # everybody else on the event loop would wait for it.
 _WARM_BYTES = 1 << 20
+_LOOKUP_THREADS = 4
 
 
 class Service:
@@ -43,9 +46,15 @@ class Service:
             max_open_files=settings.max_open_files,
             page_cache_bytes=settings.page_cache_bytes,
             duckdb_memory_bytes=settings.duckdb_memory_bytes,
+            objects=object_limits(settings),
             count_read=meter.count_read,
         )
-        self._reads = Pool("reads", settings.read_threads, settings.max_waiting)
+        # A round trip takes no core, and no disk that would have to seek.
+        remote_threads = settings.object_requests if self.catalog.is_remote else 0
+        threads = max(settings.read_threads, remote_threads)
+        self._reads = Pool("reads", threads, settings.max_waiting)
+        # Each waits for the reads of one request.
+        self._lookups = Pool("lookups", _LOOKUP_THREADS, settings.max_waiting)
         self._resizes = Pool("resizes", settings.resize_threads, settings.max_waiting)
         # One at a time: each scans a whole table, and DuckDB has the memory for one.
         self._searches = Pool("searches", 1, settings.max_waiting)
@@ -64,6 +73,7 @@ class Service:
     def close(self) -> None:
         """Finish what is in flight and unmap the catalog."""
         self.batches.close()
+        self._lookups.close()
         self._reads.close()
         self._resizes.close()
         self._searches.close()
@@ -101,11 +111,35 @@ class Service:
             lambda: resize(_read(source, place, wait=True), how, max_pixels=max_pixels)
         )
 
+    async def check_image(self, source: ImageSource, place: Place) -> None:
+        """Raise SourceChangedError if the image's file is no longer what was indexed."""
+        try:
+            source.reader.check(place, wait=False)
+        except WouldBlockError:
+            await self._reads.run(partial(source.reader.check, place))
+
     async def read_images(
         self, source: ImageSource, places: list[Place | None]
     ) -> list[bytes | MimicitError]:
-        """The bytes of many images, read on one thread; for each that has none, the error."""
-        return await self._reads.run(partial(_read_many, source, places))
+        """The bytes of many images, read on one thread, or side by side where each is a round trip;
+        for each that has none, the error."""
+        if not source.reader.is_remote:
+            return await self._reads.run(partial(_read_many, source, places))
+        return await self._lookups.run(partial(self._read_runs, source, places))
+
+    def _read_runs(
+        self, source: ImageSource, places: list[Place | None]
+    ) -> list[bytes | MimicitError]:
+        found: list[bytes | MimicitError] = [_no_image()] * len(places)
+        there = {at: (source, place) for at, place in enumerate(places) if place}
+        cold = [at for at, (_, place) in there.items() if place.is_readable]
+        runs = list(split_runs(there, cold))
+        for run, stored in zip(runs, self._reads.map(read_run, runs), strict=True):
+            for (at, (_, place)), one in zip(run, stored, strict=True):
+                found[at] = one if isinstance(one, MimicitError) else _decode(one, place)
+        for at in there.keys() - cold:
+            found[at] = _decode(b"", there[at][1])
+        return found
 
     async def list_context(
         self, dataset: Dataset, instruction: Instruction
@@ -148,8 +182,19 @@ def _read_many(source: ImageSource, places: list[Place | None]) -> list[bytes | 
     for place in places:
         try:
             if place is None:
-                raise UnknownImageError("no image has this key")
+                raise _no_image()
             found.append(_read(source, place, wait=True))
         except MimicitError as error:
             found.append(error)
     return found
+
+
+def _decode(stored: Stored, place: Place) -> bytes | MimicitError:
+    try:
+        return decode(stored, place.form)
+    except MimicitError as error:
+        return error
+
+
+def _no_image() -> UnknownImageError:
+    return UnknownImageError("no image has this key")

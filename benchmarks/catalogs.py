@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from app.catalog.catalog import Catalog
-from app.cli.catalogs import catalog_folder
-from app.data_yaml import load_data_yaml
+from app.cli.catalogs import mounted_folder
 from app.settings import load_settings
 from benchmarks.processes import MIMICIT, Run, run_measured
 
@@ -16,8 +15,7 @@ def index(data_yaml: Path, catalogs: Path) -> Run:
 
 def find_catalog(data_yaml: Path, catalogs: Path) -> Path:
     """The folder in which `index` puts the catalog."""
-    settings = load_settings(data_yaml=data_yaml, catalog_dir=catalogs)
-    return catalog_folder(load_data_yaml(data_yaml), settings)
+    return mounted_folder(load_settings(data_yaml=data_yaml, catalog_dir=catalogs))
 
 
 def open_catalog(folder: Path) -> Catalog:

@@ -90,7 +90,7 @@ def _measure(
 def _sources(data_yaml: Path) -> list[Path]:
     (dataset,) = load_data_yaml(data_yaml).datasets
     images = list_image_files(dataset.images_path) if dataset.images_path else []
-    return [dataset.mimicit_path, *images]
+    return [Path(dataset.mimicit_path), *images]
 
 
 def _how_read(data_yaml: Path, catalogs: Path) -> str:

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
+from object_store import Folder, ObjectStore, Proxy, open_proxy, set_environment, start_store
 from ray_cluster import RayCluster
 from xdist.scheduler import LoadScopeScheduling
 
@@ -30,3 +31,24 @@ class _Schedule(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Schedule:
     """Have xdist share tests out so."""
     return _Schedule(config, log)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """An S3 server: one, since all its tests are of the xdist group `objects`."""
+    with start_store(tmp_path_factory.mktemp("weed")) as store:
+        yield store
+
+
+@pytest.fixture
+def proxy(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy that the stores of this process, and those it starts, go through."""
+    with open_proxy(store.port) as proxy:
+        set_environment(monkeypatch, store.environment(proxy.port))
+        yield proxy
+
+
+@pytest.fixture
+def folder(store: ObjectStore) -> Folder:
+    """An empty folder of its bucket."""
+    return store.make_folder()

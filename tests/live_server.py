@@ -120,27 +120,21 @@ def environment(**more: str) -> dict[str, str]:
 
 @contextmanager
 def start_server(
-    data_yaml: Path,
+    what: Path | str,
     catalog_dir: Path,
     *flags: str,
     workers: int = 1,
     tmpdir: Path | None = None,
     **settings: object,
 ) -> Iterator[LiveServer]:
-    """A server of the data YAML on a free port, stopped at the end; other settings by name."""
+    """A server of the data YAML, or of the catalog at that address, on a free port, stopped at the
+    end; other settings by name."""
     log = catalog_dir.parent / f"server-{time.monotonic_ns()}.log"
     env = environment(**{f"MIMICIT_{name.upper()}": str(value) for name, value in settings.items()})
     if tmpdir is not None:
         env["TMPDIR"] = str(tmpdir)
-    words: tuple[str | Path, ...] = (
-        "serve",
-        data_yaml,
-        "--port",
-        "0",
-        "--workers",
-        str(workers),
-        *flags,
-    )
+    named = ("--catalog", what) if isinstance(what, str) else (what,)
+    words = ("serve", *named, "--port", "0", "--workers", str(workers), *flags)
     with open(log, "w") as sink:
         process = subprocess.Popen(
             command(*words, "--catalog-dir", catalog_dir),

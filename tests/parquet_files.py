@@ -122,7 +122,7 @@ def opened_images(
     reference = Database(limits.duckdb_memory_bytes, threads=1)
     storage = LocalStorage(8)
     rows = ParquetRows(reference)
-    source = ImageSource(joined, storage, PageCache(page_cache_bytes), rows)
+    source = ImageSource(joined, lambda _: storage, PageCache(page_cache_bytes), rows)
     try:
         yield source
     finally:

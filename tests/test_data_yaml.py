@@ -465,13 +465,37 @@ IMAGE_TEXT:
     assert a.key_rules == b.key_rules == (KeyRule("a", "b"),)
 
 
-@pytest.mark.parametrize("scheme", ["s3", "gs", "az", "https", "S3", "abfs"])
 @pytest.mark.parametrize("field", ["mimicit_path", "images_path", "train_config_path"])
-def test_object_store_addresses_are_refused(tmp_path: Path, field: str, scheme: str) -> None:
-    paths = {"mimicit_path": "a.json", "images_path": "a.parquet", field: f"{scheme}://b/a"}
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("S3://b/a", "of no scheme that is read"),
+        ("abfs://b/a", "of no scheme that is read"),
+        ("http://b/a", "of no scheme that is read"),
+        ("s3://b", "names no object"),
+        ("s3:///a", "names no object"),
+        ("https://u:secret@b/a", "https://b/… has a user"),
+        ("https://b/a?signature=secret", "a query"),
+    ],
+)
+def test_addresses_that_name_no_object_are_refused(
+    tmp_path: Path, field: str, address: str, message: str
+) -> None:
+    paths = {"mimicit_path": "a.json", "images_path": "a.parquet", field: address}
     (mistake,) = refuse(tmp_path, yaml.safe_dump({"IMAGE_TEXT": {"A": paths}}))
     assert mistake.message.startswith(field)
-    assert "object-store addresses are not supported yet; mount the file" in mistake.message
+    assert message in mistake.message
+    assert "secret" not in mistake.message
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az", "https"])
+def test_addresses_are_taken_as_they_are(tmp_path: Path, scheme: str) -> None:
+    address = f"{scheme}://b/a//b/*.parquet"
+    paths = dict.fromkeys(["mimicit_path", "images_path", "train_config_path"], address)
+    data = tmp_path / "data.yaml"
+    data.write_text(yaml.safe_dump({"IMAGE_TEXT": {"A": paths}}))
+    (dataset,) = load_data_yaml(data, check_files=False).datasets
+    assert [dataset.mimicit_path, dataset.images_path, dataset.train_config_path] == [address] * 3
 
 
 def test_one_mistake_hides_no_other(tmp_path: Path) -> None:
@@ -492,7 +516,7 @@ TEXT_ONLY:
     num_samples: 1.5
     num_samples: 2
   A:
-    mimicit_path: s3://b/a.json
+    mimicit_path: abfs://b/a.json
 mimicit_path:
   LA: [a.json]
 """

@@ -28,7 +28,8 @@ REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-bench.
 # A noun imports only nouns of the layers before its own, and what is in its own package.
 LAYERS = [
     {"errors"},
-    {"settings", "schemas", "storage", "images", "json_object", "group", "pool", "budget"}
+    {"storage"},
+    {"settings", "schemas", "images", "json_object", "group", "pool", "budget"}
     | {"processes", "demo", "sampling", "progress", "key_rules"}
     | {"histogram", "charts", "metrics", "logs", "access"},
     {"parquet", "data_yaml", "tasks"},
@@ -56,6 +57,7 @@ ONLY = {
     "key_rules": {"data_yaml", "catalog", "check"},
     "duckdb": {"catalog"},
     "explorer": {"main", "waiting"},
+    "obstore": {"storage"},
     "fastapi": {"routes", "explorer", "main"},
     "fastapi_offline": {"routes"},
     "starlette": {"routes", "explorer", "main", "waiting", "server", "ray"},

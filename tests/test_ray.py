@@ -159,11 +159,12 @@ def test_without_tokens_it_is_refused_unless_it_is_said(
     data = tmp_path / "data.yaml"
     data.write_text("IMAGE_TEXT:\n  A: {mimicit_path: a.json, images_path: a.parquet}\n")
     run_index(data, tmp_path / "c")
+    given = {"data": data, "catalog_dir": tmp_path / "c"}
     with pytest.raises(ExposureError, match="tokens_file="):
-        app(Arguments(data=data, catalog_dir=tmp_path / "c"))
-    app(Arguments(data=data, catalog_dir=tmp_path / "c", insecure=True))
+        app(Arguments.model_validate(given))
+    app(Arguments.model_validate(given | {"insecure": True}))
     monkeypatch.setenv("MIMICIT_TOKENS", f"tests: {TOKEN}")
-    app(Arguments(data=data, catalog_dir=tmp_path / "c"))
+    app(Arguments.model_validate(given))
 
 
 @contextmanager

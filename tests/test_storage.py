@@ -173,7 +173,7 @@ def test_what_is_not_in_memory_is_not_waited_for(
             read(storage, stamp, 0, 10, wait=False)
     assert read(storage, stamp, 0, 10) == DATA[:10]
     with monkeypatch.context() as patched:
-        patched.setattr("app.storage._NO_WAIT", None)
+        patched.setattr("app.storage.local._NO_WAIT", None)
         with pytest.raises(WouldBlockError):
             read(storage, stamp, 0, 10, wait=False)
 

@@ -159,4 +159,4 @@ def _build_joined(
                     folder,
                 )
                 if config is not None and plan.train_config is not None:
-                    check_unchanged(str(config), plan.train_config)
+                    check_unchanged(str(config), plan.train_config, tools.objects)

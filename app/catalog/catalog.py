@@ -24,7 +24,8 @@ from app.errors import (
 from app.group import Group
 from app.parquet.place import Place
 from app.parquet.reader import CountRead, PageCache, ignore_read
-from app.storage import LocalStorage
+from app.storage import LocalStorage, ObjectLimits, Objects, Storage, is_address
+from app.storage.object_storage import ObjectStorage
 
 
 class Catalog:
@@ -43,6 +44,7 @@ class Catalog:
         max_open_files: int,
         page_cache_bytes: int,
         duckdb_memory_bytes: int,
+        objects: ObjectLimits | None = None,
         count_read: CountRead = ignore_read,
     ) -> None:
         manifest = manifest or get_manifest(folder)
@@ -52,6 +54,7 @@ class Catalog:
         self._rows = ParquetRows(self._database)
         self._store = UnitStore(folder / "units")
         self._storage = LocalStorage(max_open_files)
+        self._objects = ObjectStorage(Objects(objects or ObjectLimits()))
         self._cache = PageCache(page_cache_bytes)
         # What is open, by unit, in this and in any catalog opened from it: LMDB opens a file once.
         self._opened: WeakValueDictionary[str, Any] = WeakValueDictionary()
@@ -86,6 +89,14 @@ class Catalog:
             unit.close()
         self._hold.close()
         self._database.close()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether images lie in an object store, so that reading one is a round trip."""
+        return any(
+            dataset.images is not None and dataset.images.reader.is_remote
+            for dataset in self.datasets.values()
+        )
 
     def get_dataset(self, name: str) -> Dataset:
         """The dataset of that name; raises UnknownDatasetError."""
@@ -176,10 +187,17 @@ class Catalog:
         found: ImageSource | None = self._opened.get(unit)
         if found is None:
             found = ImageSource(
-                self._store.path(unit), self._storage, self._cache, self._rows, self._count_read
+                self._store.path(unit),
+                self._choose_storage,
+                self._cache,
+                self._rows,
+                self._count_read,
             )
             self._opened[unit] = found
         return found
+
+    def _choose_storage(self, path: str) -> Storage:
+        return self._objects if is_address(path) else self._storage
 
 
 def _ambiguous(noun: str, name: str, datasets: list[Dataset]) -> AmbiguousKeyError:

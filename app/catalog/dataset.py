@@ -29,7 +29,7 @@ from app.errors import DamagedFileError
 from app.group import Group
 from app.images.stored import Form
 from app.json_object import JsonStream
-from app.storage import check_still, read_exactly, stamp_file
+from app.storage.sources import open_source
 
 _CONTEXT = pa.schema(
     [("row", pa.uint64()), ("id", pa.string()), ("rel_ins_ids", pa.list_(pa.string()))]
@@ -135,10 +135,12 @@ def _load_train_config(
     digest: xxh3_128,
     problems: ProblemWriter,
 ) -> None:
-    stamp = stamp_file(path)
-    with open(path, "rb", buffering=0) as file, TableWriter(folder, _CONTEXT) as table:
-        read = read_exactly(file.fileno(), path, lambda _: None)
-        stream = JsonStream(path, read, stamp.size_bytes, tools.limits.max_value_bytes)
+    with (
+        open_source(path, tools.objects, lambda _: None) as source,
+        TableWriter(folder, _CONTEXT) as table,
+    ):
+        size_bytes = source.stamp.size_bytes
+        stream = JsonStream(path, source.read, size_bytes, tools.limits.max_value_bytes)
         if stream.peek() != "{":
             raise DamagedFileError(f"{path}: an object was expected, {{id: [context ids]}}")
         for id in stream.members():
@@ -151,12 +153,12 @@ def _load_train_config(
                 table.add((id, ids), len(text))
                 digest.update(text)
         stream.end()
+        source.check_still()
     index_table(
         folder,
         tools.joins,
         lambda id: problems.add("duplicate_train_id", id, "the last one counts"),
     )
-    check_still(stamp)
 
 
 def _context_ids(id: str, value: Any) -> list[str]:

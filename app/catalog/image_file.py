@@ -16,7 +16,8 @@ from app.catalog.image_rows import write_pages, write_rows
 from app.catalog.json_images import scan_json
 from app.catalog.parquet_images import scan_parquet
 from app.catalog.tools import BuildTools
-from app.storage import FileStamp, check_still, read_exactly, stamp_file
+from app.storage import FileStamp
+from app.storage.sources import open_source
 
 
 class FileFacts(msgspec.Struct, frozen=True):
@@ -34,11 +35,13 @@ class FileFacts(msgspec.Struct, frozen=True):
     key_column: str | None
     value_column: str | None
     value_parts: list[str]  # the names on the way to it
+    etag: str | None = None  # of an object
+    version: str | None = None
 
     @property
     def stamp(self) -> FileStamp:
         """The stamp that reads are checked against."""
-        return FileStamp(self.path, self.size_bytes, self.mtime_ns)
+        return FileStamp(self.path, self.size_bytes, self.mtime_ns, self.etag, self.version)
 
 
 def index_file(
@@ -53,16 +56,15 @@ def index_file(
 
     Raises SourceError if the file can not be read as images by key.
     """
-    stamp = stamp_file(path)
     write = partial(write_rows, folder)
-    with open(path, "rb", buffering=0) as file:
-        read = read_exactly(file.fileno(), path, advance)
+    with open_source(path, tools.objects, advance) as source:
+        stamp = source.stamp
         if path.endswith(".json"):
-            scanned = scan_json(stamp, read, tools.limits, write)
+            scanned = scan_json(stamp, source.read, tools.limits, write)
         else:
             named = (key_column, value_column)
-            scanned = scan_parquet(path, read, named, tools.reference, tools.limits, write)
-    check_still(stamp)
+            scanned = scan_parquet(source, named, tools.reference, tools.limits, write)
+        source.check_still()
     write_pages(folder, scanned)
     facts = FileFacts(
         path=path,
@@ -77,5 +79,7 @@ def index_file(
         key_column=scanned.key_column,
         value_column=scanned.value_column,
         value_parts=scanned.value_parts,
+        etag=stamp.etag,
+        version=stamp.version,
     )
     (folder / "unit.json").write_bytes(msgspec.json.encode(facts))

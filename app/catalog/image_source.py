@@ -8,7 +8,7 @@ problems.arrow  null, empty and undecodable values, and keys that are there twic
 unit.json       ImageFacts
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -119,7 +119,7 @@ class ImageSource:
     def __init__(
         self,
         folder: Path,
-        storage: Storage,
+        choose_storage: Callable[[str], Storage],
         cache: PageCache,
         rows: ParquetRows,
         count_read: CountRead = ignore_read,
@@ -128,6 +128,8 @@ class ImageSource:
         self.facts = msgspec.json.decode((folder / "unit.json").read_bytes(), type=ImageFacts)
         self._keys = KeyedFile(folder / "keys.lmdb", PLACE.size)
         files = tuple(file.stamp for file in self.facts.files)
+        # All are local, or all are objects: one images_path names them.
+        storage = choose_storage(files[0].path if files else "")
         columns = {file.path: file.value_parts for file in self.facts.files}
         self.reader = ValueReader(
             files,

@@ -22,7 +22,7 @@ from app.catalog.tools import BuildTools
 from app.errors import UnknownInstructionError
 from app.json_object import JsonStream
 from app.key_rules import KeyRule, KeyRules
-from app.storage import check_still, read_exactly, stamp_file
+from app.storage.sources import open_source
 
 TABLE = pa.schema(
     [
@@ -78,15 +78,14 @@ def build_instructions(
     `advance` hears of the bytes read.
     Raises DamagedFileError if the file is not JSON of this form.
     """
-    stamp = stamp_file(path)
     digest = xxh3_128()
     key_rules = KeyRules(rules)
     with (
-        open(path, "rb", buffering=0) as file,
+        open_source(path, tools.objects, advance) as source,
         ProblemWriter(folder / "problems.arrow") as problems,
     ):
-        read = read_exactly(file.fileno(), path, advance)
-        stream = JsonStream(path, read, stamp.size_bytes, tools.limits.max_value_bytes)
+        size_bytes = source.stamp.size_bytes
+        stream = JsonStream(path, source.read, size_bytes, tools.limits.max_value_bytes)
         is_odd = False
         with TableWriter(folder, TABLE) as table:
             for id, record in stream_records(stream, path):
@@ -109,7 +108,7 @@ def build_instructions(
         rows = table.rows
         if superseded:
             rows, digest = _drop_superseded(folder, tools.joins)
-    check_still(stamp)
+        source.check_still()
     facts = InstructionFacts(digest.hexdigest(), path, rows, is_odd, problems.counts)
     (folder / "unit.json").write_bytes(msgspec.json.encode(facts))
 

@@ -1,6 +1,8 @@
 """The bounds of building a catalog."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from app.storage import ObjectLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,3 +13,4 @@ class BuildLimits:
     max_page_bytes: int
     duckdb_memory_bytes: int
     processes: int
+    objects: ObjectLimits = field(default_factory=ObjectLimits)

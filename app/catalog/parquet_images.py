@@ -4,12 +4,13 @@ DuckDB's reading is the truth: rows of every file are compared with it before th
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app.catalog.compared import Compared
 from app.catalog.duck import ParquetRows
 from app.catalog.image_rows import BATCH_ROWS, Scanned, ScannedFile, WriteRows
 from app.catalog.limits import BuildLimits
@@ -18,18 +19,14 @@ from app.images.stored import Form
 from app.parquet.columns import Columns, Leaf, choose_columns, read_footer
 from app.parquet.footer import list_chunks
 from app.parquet.pages import Layout, Page
-from app.parquet.place import PLACE_TYPE, Place, Places, hash_stored, note_value
+from app.parquet.place import PLACE_TYPE, Place, Places, note_value
 from app.parquet.scan import ColumnScan, ScanLimits
-from app.storage import Read
-
-# Rows compared with DuckDB's reading: the first, the last and some between, so that dictionary
-# pages and plain pages both have theirs. Each costs DuckDB a page of 100 MB in a pandas file.
-_COMPARED_ROWS = 6
+from app.storage import is_address
+from app.storage.sources import Source
 
 
 def scan_parquet(
-    path: str,
-    read: Read,
+    source: Source,
     named: tuple[str | None, str | None],
     reference: ParquetRows,
     limits: BuildLimits,
@@ -39,39 +36,48 @@ def scan_parquet(
 
     Raises SourceError if its columns are not plain or it can not be read.
     """
-    footer = read_footer(path)
+    path = source.stamp.path
+    footer = read_footer(source)
     columns = choose_columns(path, footer, *named)
     try:
-        chunks = list_chunks(path, columns.value.number)
+        chunks = list_chunks(source, columns.value.number)
         reasons: list[str] = []
         for enter_snappy in (True, False):
             scan = ColumnScan(
-                read,
+                source.read,
                 chunks,
                 columns.value,
                 ScanLimits(limits.max_value_bytes, limits.max_page_bytes),
                 enter_snappy=enter_snappy,
             )
             try:
-                return _scan_in_place(path, columns, scan, reference, write_rows, reasons)
+                compared = Compared(source, chunks, limits.objects.compare_bytes)
+                return _scan_in_place(
+                    source, columns, scan, compared, reference, write_rows, reasons
+                )
             except UnsupportedError as error:
                 reasons.append(str(error))
-        return _scan_with_duckdb(path, columns, reference, limits, write_rows, reasons[0])
+        if is_address(path):
+            raise UnsupportedError(
+                f"{path}: only DuckDB can read it, because {reasons[0]}, and it reads no objects. "
+                "Put the file on a disk, or write it again as `mimicit repack` does."
+            )
+        return _scan_with_duckdb(source, columns, reference, limits, write_rows, reasons[0])
     except DamagedFileError as error:
         raise DamagedFileError(f"{path}: {error}") from error
 
 
 def _scan_in_place(
-    path: str,
+    source: Source,
     columns: Columns,
     scan: ColumnScan,
+    compared: Compared,
     reference: ParquetRows,
     write_rows: WriteRows,
     reasons: list[str],
 ) -> ScannedFile:
-    compared = _Compared(scan.rows)
-    rows = write_rows(_zip(path, columns, compared.watch(scan.places())))
-    is_compared = compared.check(reference, path, columns.value.parts)
+    rows = write_rows(_zip(source, columns, compared.watch(scan.places())))
+    is_compared = compared.check(reference, columns.value.parts, scan.pages)
     whole = [page for page in scan.pages if page.layout == Layout.WHOLE]
     return ScannedFile(
         rows,
@@ -87,7 +93,7 @@ def _scan_in_place(
 
 
 def _scan_with_duckdb(
-    path: str,
+    source: Source,
     columns: Columns,
     reference: ParquetRows,
     limits: BuildLimits,
@@ -95,9 +101,9 @@ def _scan_with_duckdb(
     reason: str,
 ) -> ScannedFile:
     page = Page(0, Layout.DUCKDB, "uncompressed", 0, 0, 0, 0)
-    values = _duckdb_places(reference, path, columns, limits)
+    values = _duckdb_places(reference, source.stamp.path, columns, limits)
     try:
-        rows = write_rows(_zip(path, columns, values))
+        rows = write_rows(_zip(source, columns, values))
     except MemoryError as error:
         raise DamagedFileError(
             f"DuckDB can not read it in {limits.duckdb_memory_bytes:,} bytes, nor can it be read "
@@ -126,51 +132,9 @@ def _duckdb_places(
     yield np.array(found, PLACE_TYPE)
 
 
-class _Compared:
-    """Some rows of a file, to be compared with DuckDB's reading of them."""
-
-    def __init__(self, rows: int) -> None:
-        last = rows - 1
-        steps = range(_COMPARED_ROWS)
-        self._rows = sorted({last * step // (_COMPARED_ROWS - 1) for step in steps} if rows else ())
-        self._places: dict[int, Place] = {}
-
-    def watch(self, blocks: Iterator[Places]) -> Iterator[Places]:
-        """The blocks as they come, noting the places of the rows to compare."""
-        first = 0
-        self._places.clear()
-        for block in blocks:
-            for row in self._rows:
-                if first <= row < first + len(block):
-                    self._places[row] = Place(*block[row - first].item())
-            first += len(block)
-            yield block
-
-    def check(self, reference: ParquetRows, path: str, column: Sequence[str]) -> bool:
-        """Whether DuckDB read the rows; raises UnsupportedError if it read other values."""
-        if not self._places:
-            return True
-        try:
-            found = reference.get(path, column, list(self._places))
-        except MemoryError:
-            return False
-        for row, place in self._places.items():
-            if not _agree(place, found.get(row)):
-                raise UnsupportedError(f"DuckDB reads row {row} differently")
-        return True
-
-
-def _agree(place: Place, stored: bytes | None) -> bool:
-    if stored is None or place.form == Form.NULL:
-        return stored is None and place.form == Form.NULL
-    if len(stored) != place.length:
-        return False
-    return place.form == Form.TOO_LARGE or hash_stored(stored) == place.hash
-
-
-def _zip(path: str, columns: Columns, blocks: Iterator[Places]) -> Iterator[Scanned]:
+def _zip(source: Source, columns: Columns, blocks: Iterator[Places]) -> Iterator[Scanned]:
     """Put the keys beside the places of the same rows."""
-    keys = _KeyColumn(path, columns.key)
+    keys = _KeyColumn(source, columns.key)
     for places in blocks:
         if len(places):
             yield keys.take(len(places)), places
@@ -181,14 +145,14 @@ def _zip(path: str, columns: Columns, blocks: Iterator[Places]) -> Iterator[Scan
 class _KeyColumn:
     """The keys of a file from the front, read by pyarrow some thousand rows at a time."""
 
-    def __init__(self, path: str, leaf: Leaf) -> None:
-        self._batches = self._read(path, leaf)
+    def __init__(self, source: Source, leaf: Leaf) -> None:
+        self._batches = self._read(source, leaf)
         self._held = pa.array([], pa.string())
 
     @staticmethod
-    def _read(path: str, leaf: Leaf) -> Iterator[pa.Array]:
+    def _read(source: Source, leaf: Leaf) -> Iterator[pa.Array]:
         try:
-            with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+            with pq.ParquetFile(source.open(), pre_buffer=False, buffer_size=1 << 20) as file:
                 for batch in file.iter_batches(BATCH_ROWS, columns=[leaf.path], use_threads=False):
                     keys = batch.column(0)
                     for name in leaf.parts[1:]:

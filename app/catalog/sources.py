@@ -13,7 +13,7 @@ from app.catalog.tools import BuildTools
 from app.catalog.units import UnitStore, fingerprint_file
 from app.errors import SourceError
 from app.progress import Progress, Report
-from app.storage import changed_while_indexed
+from app.storage import Objects, changed_while_indexed
 from app.tasks.here import Here
 from app.tasks.job import Advance, ChooseRunner
 
@@ -65,13 +65,13 @@ def _build_source(
                 index_file(source.path, *columns, tools, folder, advance)
             else:
                 build_instructions(source.path, source.key_rules, tools, folder, advance)
-            check_unchanged(source.path, source.state)
+            check_unchanged(source.path, source.state, tools.objects)
     except SourceError as error:
         return str(error)
     return None
 
 
-def check_unchanged(path: str, state: str) -> None:
+def check_unchanged(path: str, state: str, objects: Objects) -> None:
     """Raise DamagedFileError if the file is no longer the one that the unit is named after."""
-    if fingerprint_file(path) != state:
+    if fingerprint_file(path, objects) != state:
         raise changed_while_indexed(path)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from app.catalog.duck import Database, ParquetRows
 from app.catalog.limits import BuildLimits
+from app.storage import Objects
 
 
 class BuildTools:
@@ -15,6 +16,7 @@ class BuildTools:
 
     def __init__(self, limits: BuildLimits, spill_folder: Path) -> None:
         self.limits = limits
+        self.objects = Objects(limits.objects)
         self._reference = Database(limits.duckdb_memory_bytes, threads=1)
         self.reference = ParquetRows(self._reference)
         self.joins = Database(limits.duckdb_memory_bytes // 2, limits.processes, spill_folder)

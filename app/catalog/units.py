@@ -14,6 +14,8 @@ from uuid import uuid4
 import msgspec
 from xxhash import xxh3_128_hexdigest
 
+from app.storage import FileStamp, Objects, is_address
+
 # Part of every unit's name: raise it when what a unit holds changes.
 FORMAT_VERSION = 3
 
@@ -26,7 +28,14 @@ def fingerprint(*parts: object) -> str:
     return xxh3_128_hexdigest(msgspec.json.encode([FORMAT_VERSION, *parts]))
 
 
-def fingerprint_file(path: str) -> str:
+def fingerprint_file(path: str, objects: Objects) -> str:
+    """A name for a local file or an object as it is now; raises OSError, or SourceError."""
+    if is_address(path):
+        return fingerprint_object(objects.get_stamp(path))
+    return fingerprint_local(path)
+
+
+def fingerprint_local(path: str) -> str:
     """A name for a file as it is: its path, size, modification time and last 64 KiB.
 
     Raises OSError.
@@ -36,6 +45,12 @@ def fingerprint_file(path: str) -> str:
         file.seek(max(0, stat.st_size - _TAIL_BYTES))
         tail = xxh3_128_hexdigest(file.read(_TAIL_BYTES))
     return fingerprint(path, stat.st_size, stat.st_mtime_ns, tail)
+
+
+def fingerprint_object(stamp: FileStamp) -> str:
+    """A name for an object: its address, size, modification time and ETag."""
+    etag = stamp.etag and stamp.etag.strip('"')
+    return fingerprint(stamp.path, stamp.size_bytes, stamp.mtime_ns, etag)
 
 
 class UnitStore:

@@ -19,7 +19,7 @@ from app.check.kinds import parse_fail_on
 from app.check.report import Report
 from app.check.run import Options, check_catalog
 from app.check.text import print_report
-from app.cli.catalogs import build, build_limits, catalog_folder, load_mounted
+from app.cli.catalogs import build, build_limits, load_mounted, mounted_folder
 from app.cli.options import CatalogOption, ClusterOption, ConfigOption, DataArgument
 from app.cli.runners import open_runners
 from app.data_yaml import DataYaml
@@ -91,7 +91,7 @@ def _check(
     choose: ChooseRunner,
     tell: Tell,
 ) -> Report:
-    folder = catalog_folder(data_yaml, settings)
+    folder = mounted_folder(settings)
     if not is_fresh(data_yaml, folder, build_limits(settings)):
         build(data_yaml, settings, tell, choose)
     catalog = Catalog(

@@ -21,6 +21,12 @@ ClusterOption = Annotated[
         "or auto."
     ),
 ]
+PublishedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--catalog", help="The catalog that `index --publish` put there, and no data YAML."
+    ),
+]
 CatalogOption = Annotated[Path | None, typer.Option(help="Where catalogs are kept.")]
 KeyColumnOption = Annotated[
     str | None, typer.Option(help="The column with the keys, if it is not plain which it is.")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from app.cli.catalogs import folder_of
-from app.cli.options import CatalogOption, ConfigOption, DataArgument
+from app.cli.catalogs import mounted_folder
+from app.cli.options import CatalogOption, ConfigOption, DataArgument, PublishedOption
 from app.errors import MimicitError
 from app.orders import OrdersFolder, Reload
 from app.running import Running, list_running
@@ -26,14 +26,16 @@ class ReloadError(MimicitError):
 
 
 def reload(
-    data: DataArgument = None, catalog_dir: CatalogOption = None, config: ConfigOption = None
+    data: DataArgument = None,
+    catalog_dir: CatalogOption = None,
+    catalog: PublishedOption = None,
+    config: ConfigOption = None,
 ) -> None:
-    """Have every service of a data YAML on this machine serve the data as they are now."""
-    settings = load_settings(config, data_yaml=data, catalog_dir=catalog_dir)
-    if settings.data_yaml is None:
-        raise MimicitError("no data YAML is given: write its path behind the command")
+    """Have every service of a data YAML, or of a published catalog, on this machine serve the data
+    as they are now."""
+    settings = load_settings(config, data_yaml=data, catalog=catalog, catalog_dir=catalog_dir)
     console = Console(stderr=True, soft_wrap=True)
-    folder = folder_of(settings.data_yaml, settings)
+    folder = mounted_folder(settings)
     found = list_running(folder)
     here = [service for service in found if service.host == socket.gethostname()]
     for service in found:
@@ -41,8 +43,8 @@ def reload(
             console.print(f"left alone: {service.host} runs one; reload it there", highlight=False)
     if not here:
         raise ReloadError(
-            f"no service of {settings.data_yaml} runs here with its catalog in {folder}; one whose "
-            "catalog folder can only be read takes SIGHUP"
+            f"no service of {settings.catalog or settings.data_yaml} runs here with its catalog in "
+            f"{folder}; one whose catalog folder can only be read takes SIGHUP"
         )
     numbers = [_read(service).number for service in here]
     for service in here:

@@ -10,26 +10,15 @@ from urllib.parse import quote
 import typer
 from rich.console import Console
 
-from app.catalog.build import is_fresh
 from app.catalog.catalog import Catalog
-from app.catalog.manifest import load_manifest
-from app.cli.catalogs import (
-    build,
-    build_again,
-    build_limits,
-    catalog_folder,
-    load_mounted,
-    look,
-)
-from app.cli.options import CatalogOption, ConfigOption, DataArgument
-from app.data_yaml import DataYaml
-from app.errors import CatalogError
+from app.cli.catalogs import load_current, look, make_current, mounted_folder
+from app.cli.options import CatalogOption, ConfigOption, DataArgument, PublishedOption
 from app.logs.log import Log
 from app.processes import raise_open_files
 from app.progress import Progress
 from app.progress_lines import show_progress
 from app.reloader import Mounted
-from app.settings import load_settings
+from app.settings import Settings, load_settings
 
 
 def serve(
@@ -49,6 +38,7 @@ def serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Answer https with it (PEM).")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
+    catalog: PublishedOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Serve a data YAML; its catalog is built first where it is missing or stale."""
@@ -58,6 +48,7 @@ def serve(
     settings = load_settings(
         config,
         data_yaml=data,
+        catalog=catalog,
         host=host,
         port=port,
         workers=workers,
@@ -71,43 +62,39 @@ def serve(
     console = Console(stderr=True, soft_wrap=True)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # reloads once it serves, and never ends it
     server.check_exposure(settings)
-    data_yaml = load_mounted(settings)
     seen = look(settings)
-    folder = catalog_folder(data_yaml, settings)
+    folder = mounted_folder(settings)
     with server.open_socket(settings) as listening:
-        if not is_fresh(data_yaml, folder, build_limits(settings)):
+        manifest = load_current(settings)
+        if manifest is None:
             with server.answering(settings, listening) as tell, show_progress(console) as show:
 
                 def report(progress: Progress) -> None:
                     tell(progress)
                     show(progress)
 
-                build(data_yaml, settings, report)
-        _greet(console, data_yaml, folder, listening, settings.tls_cert is not None)
-        manifest = load_manifest(folder)
-        if manifest is None:
-            raise CatalogError(f"the catalog in {folder} was removed while it was to be served")
-        server.serve(settings, Mounted(folder, manifest, seen, look, build_again), listening)
+                manifest = make_current(settings, report)
+        _greet(console, settings, folder, listening)
+        server.serve(settings, Mounted(folder, manifest, seen, look, make_current), listening)
 
 
-def _greet(
-    console: Console, data_yaml: DataYaml, folder: Path, listening: socket.socket, is_tls: bool
-) -> None:
+def _greet(console: Console, settings: Settings, folder: Path, listening: socket.socket) -> None:
     """Say where the service is, and three things to ask it."""
     host, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    scheme = "https" if is_tls else "http"
+    scheme = "http" if settings.tls_cert is None else "https"
     url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-    console.print(f"serving {data_yaml.path} at {url}", highlight=False, markup=False)
-    for what, path in _list_examples(data_yaml, folder):
-        console.print(f"  {what:<13} {url}{path}", highlight=False, markup=False)
+    what = settings.catalog or settings.data_yaml
+    console.print(f"serving {what} at {url}", highlight=False, markup=False)
+    for called, path in _list_examples(folder):
+        console.print(f"  {called:<13} {url}{path}", highlight=False, markup=False)
 
 
-def _list_examples(data_yaml: DataYaml, folder: Path) -> list[tuple[str, str]]:
-    instructions = f"/v1/datasets/{quote(data_yaml.datasets[0].name, safe='')}/instructions?limit=3"
-    examples = [("instructions", instructions)]
+def _list_examples(folder: Path) -> list[tuple[str, str]]:
     catalog = Catalog(folder, max_open_files=1, page_cache_bytes=0, duckdb_memory_bytes=1)
     with closing(catalog):
+        first = quote(next(iter(catalog.datasets)), safe="")
+        examples = [("instructions", f"/v1/datasets/{first}/instructions?limit=3")]
         for dataset in catalog.datasets.values():
             keys = dataset.images.list_keys("", "", 1) if dataset.images else []
             if keys:

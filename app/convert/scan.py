@@ -11,7 +11,7 @@ import msgspec
 from app.catalog.image_file import index_file
 from app.catalog.sources import check_unchanged
 from app.catalog.tools import BuildTools
-from app.catalog.units import UnitStore, fingerprint, fingerprint_file
+from app.catalog.units import UnitStore, fingerprint, fingerprint_local
 from app.convert.folder import list_folder
 from app.convert.listing import ListFacts, Notes, write_listing
 from app.convert.named import list_named
@@ -58,9 +58,9 @@ def name_unit(source: Source, options: ImageOptions, run: str) -> str:
     bounds = (options.limits.max_value_bytes, options.limits.max_page_bytes)
     if source.kind.is_indexed:
         columns = (options.key_column, options.value_column)
-        return f"file-{fingerprint(fingerprint_file(source.path), source.kind, bounds, columns)}"
+        return f"file-{fingerprint(fingerprint_local(source.path), source.kind, bounds, columns)}"
     if source.kind == Kind.TAR:
-        return f"tar-{fingerprint(fingerprint_file(source.path))}"
+        return f"tar-{fingerprint(fingerprint_local(source.path))}"
     return f"list-{fingerprint(source.path, run)}"
 
 
@@ -70,10 +70,10 @@ def _scan(
     source = item.source
     with store.create(item.name) as folder:
         if source.kind.is_indexed:
-            state = fingerprint_file(source.path)
+            state = fingerprint_local(source.path)
             columns = (options.key_column, options.value_column)
             index_file(source.path, *columns, tools, folder, advance)
-            check_unchanged(source.path, state)
+            check_unchanged(source.path, state, tools.objects)
         else:
             _list(source, options, tools, folder, advance)
 

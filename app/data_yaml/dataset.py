@@ -9,13 +9,13 @@ from app.key_rules import KeyRule
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One dataset of the data YAML, its paths absolute."""
+    """One dataset of the data YAML, its paths absolute; an address is text."""
 
     name: str
     group: Group
-    mimicit_path: Path
+    mimicit_path: Path | str
     images_path: str | None  # a file, a folder of parts, a glob or a legacy .json; None: TEXT_ONLY
-    train_config_path: Path | None
+    train_config_path: Path | str | None
     num_samples: int | None  # None: all
     task_description: str | None
     key_column: str | None  # of the images Parquet, where it is not the one that is found

@@ -2,8 +2,9 @@
 
 import glob
 import os
-import re
 from pathlib import Path
+
+from app.storage.address import is_skipped, part_order
 
 
 def list_image_files(images_path: str) -> list[Path]:
@@ -21,5 +22,5 @@ def list_image_files(images_path: str) -> list[Path]:
         inside = os.path.join(glob.escape(match), "*.parquet")
         found.update(glob.iglob(inside) if os.path.isdir(match) else [match])
     found = {f for f in found if os.path.lexists(f) and not os.path.isdir(f)}  # `no/**` gives no/
-    parts = sorted(f for f in set(map(Path, found)) if not re.search(r"^[._]|\.crc$", f.name))
-    return sorted(parts, key=lambda f: re.sub("[0-9]+", lambda n: n[0].zfill(255), str(f)))
+    parts = sorted(f for f in set(map(Path, found)) if not is_skipped(f.name))
+    return sorted(parts, key=lambda f: part_order(str(f)))

@@ -13,8 +13,11 @@ from yaml.reader import Reader
 from app.data_yaml.dataset import FIELDS, GROUPS, Dataset, DataYaml
 from app.data_yaml.files import list_image_files
 from app.data_yaml.walk import Entries, Walk, is_text, kind_of, line_of
+from app.errors import SourceError
 from app.group import Group
 from app.key_rules import MAX_RULES, KeyRule, check_pattern, check_replace
+from app.storage import ObjectLimits, Objects, is_address
+from app.storage.address import split_address
 
 MAX_SAMPLES = 10**12  # the sum over all datasets that fit in the file stays inside 64 bits
 _IMAGE_FIELDS = ("images_path", "key_column", "value_column", "key_rules")
@@ -32,13 +35,16 @@ the older recipe form, with its paths on the top level, is not read. Write each 
           images_path: LA/LA.parquet"""
 
 
-def load_data_yaml(path: Path, *, check_files: bool = True) -> DataYaml:
+def load_data_yaml(
+    path: Path, *, check_files: bool = True, limits: ObjectLimits | None = None
+) -> DataYaml:
     """The datasets of the data YAML at `path`.
 
-    With `check_files` the files they name must be there and readable; what is in them is not looked
-    at. Raises `DataYamlError` with every mistake, in line order.
+    With `check_files` the files they name must be there and readable, and so must be the objects,
+    asked for within `limits`; what is in them is not looked at. Raises `DataYamlError` with every
+    mistake, in line order.
     """
-    reading = _Reading(path, check_files)
+    reading = _Reading(path, check_files, Objects(limits or ObjectLimits()))
     reading.read_groups(reading.compose(reading.read_text()))
     if reading.mistakes:
         raise reading.refusal()
@@ -48,9 +54,10 @@ def load_data_yaml(path: Path, *, check_files: bool = True) -> DataYaml:
 class _Reading(Walk):
     """A walk that makes datasets of what it meets."""
 
-    def __init__(self, path: Path, check_files: bool) -> None:
+    def __init__(self, path: Path, check_files: bool, objects: Objects) -> None:
         super().__init__(path)
         self.check_files = check_files
+        self.objects = objects
         self.datasets: list[Dataset] = []
         self.names: dict[str, str] = {}  # dataset name -> where it stands first
 
@@ -115,10 +122,8 @@ class _Reading(Walk):
             raise ValueError(f"is {what}; write plain text, in quotes if need be, or leave it out")
         if not field.endswith("_path"):
             return str(node.value)
-        if "://" in node.value:
-            raise ValueError(
-                "is an address; object-store addresses are not supported yet; mount the file"
-            )
+        if is_address(node.value):
+            return self.address(field, str(node.value))
         of_images, folder = field == "images_path", os.path.dirname(os.path.abspath(self.path))
         if of_images and glob.escape(node.value) != node.value:
             folder = glob.escape(folder)
@@ -131,6 +136,22 @@ class _Reading(Walk):
                 also = ", a folder that has *.parquet files, or a glob of them" if of_images else ""
                 raise ValueError(f"has no usable file: {', '.join(state)}; name a file{also}")
         return path if of_images else Path(path)
+
+    def address(self, field: str, address: str) -> str:
+        """The address; raises ValueError if it is none, or nothing that can be read is there."""
+        split_address(address)
+        if self.check_files:
+            try:
+                if field != "images_path":
+                    self.objects.get_stamp(address)
+                elif not self.objects.list_stamps(address):
+                    raise ValueError(
+                        "has no usable object: name one, a folder "
+                        "that has *.parquet objects, or a glob of them"
+                    )
+            except SourceError as error:
+                raise ValueError(f"has no usable object: {error}") from None
+        return address
 
     def rules(self, node: yaml.Node) -> tuple[KeyRule, ...]:
         """The rules of a list, mistakes in them added; raises ValueError if it is none."""

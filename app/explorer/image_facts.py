@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from app.catalog.image_file import FileFacts
 from app.catalog.image_source import ImageSource
-from app.errors import DamagedFileError, ImageUnreadableError, MimicitError
+from app.errors import ImageUnreadableError, MimicitError
 from app.images.picture import read_size
 from app.images.sniff import content_type
 from app.images.stored import Form
@@ -89,8 +89,9 @@ def _find(source: ImageSource, place: Place) -> Where:
     row_group = None
     if not file.path.endswith(".json"):
         try:
-            row_group = find_row_group(file.path, file.value_parts, page, place)
-        except DamagedFileError:
-            row_group = None  # the file has changed, which the problem says
+            opened = source.reader.open(place)
+            row_group = find_row_group(opened, file.value_parts, page, place)
+        except MimicitError:
+            row_group = None  # the file can not be read, which the problem says
     is_fast = page.layout in (Layout.AS_IS, Layout.SNAPPY)
     return Where(file, row_group, page, place.page, _HOW[page.layout], is_fast)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.errors import DamagedFileError, SourceError
+from app.storage.sources import Source
 
 # What pandas, Dask and reset_index() call an index that has no name.
 _KEY_NAMES = ("__index_level_0__", "__null_dask_index__", "index")
@@ -37,10 +38,11 @@ class Columns:
     value: Leaf
 
 
-def read_footer(path: str) -> pq.FileMetaData:
+def read_footer(source: Source) -> pq.FileMetaData:
     """The file's footer; raises DamagedFileError if it has none that can be read."""
+    path = source.stamp.path
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
+        with pq.ParquetFile(source.open(), pre_buffer=False) as file:
             return file.metadata
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DamagedFileError(f"{path} is not a Parquet file that can be read: {error}") from error

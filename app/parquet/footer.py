@@ -5,11 +5,12 @@ contradicts itself, its accessors of a column chunk end the process. Source of t
 the Parquet format's "parquet.thrift", FileMetaData to ColumnMetaData.
 """
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.errors import DamagedFileError
 from app.parquet.thrift import Struct, read_struct
+from app.storage.sources import Ranges
 
 _CODECS = ("uncompressed", "snappy", "gzip", "lzo", "brotli", "lz4_hadoop", "zstd", "lz4_raw")
 
@@ -25,20 +26,34 @@ class Chunk:
     stored_bytes: int
 
 
-def list_chunks(path: str, column: int) -> list[Chunk]:
-    """The chunks of the column of that number, a row group after the other.
+def list_chunks(source: Ranges, column: int | Sequence[str]) -> list[Chunk]:
+    """The chunks of the column of that number, or of those names, a row group after the other.
 
     Raises DamagedFileError if the footer does not say where they are.
     """
-    with open(path, "rb") as file:
-        file.seek(-8, os.SEEK_END)
-        footer_bytes = int.from_bytes(file.read(4), "little")
-        file.seek(-8 - footer_bytes, os.SEEK_END)
-        footer, _ = read_struct(file.read(footer_bytes))
+    start = find_footer(source)
+    footer, _ = read_struct(source.read(start, source.stamp.size_bytes - 8 - start))
     try:
-        return [_chunk(group[1][column][3], group[3]) for group in footer[4]]
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        return [_chunk(_choose(group[1], column), group[3]) for group in footer[4]]
+    except (KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
         raise DamagedFileError("its footer does not say where a column's values are") from error
+
+
+def _choose(chunks: list[Struct], column: int | Sequence[str]) -> Struct:
+    if isinstance(column, int):
+        chosen: Struct = chunks[column][3]
+        return chosen
+    names = [name.encode() for name in column]
+    return next(metadata for chunk in chunks if (metadata := chunk[3])[3] == names)
+
+
+def find_footer(source: Ranges) -> int:
+    """Where the footer begins, which goes to the end but for its length and a magic number."""
+    end = source.stamp.size_bytes - 8
+    start = end - int.from_bytes(source.read(end, 4), "little")
+    if start < 0:
+        raise DamagedFileError("its footer is longer than the file")
+    return start
 
 
 def _chunk(metadata: Struct, rows: int) -> Chunk:

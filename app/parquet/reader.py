@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,11 +14,21 @@ from app.parquet.pages import Layout, Page, unpack_page
 from app.parquet.place import Place, hash_stored
 from app.parquet.snappy import FRAGMENT_BYTES, LITERAL_TAG, decompress
 from app.storage import FileStamp, Storage, WouldBlockError
+from app.storage.sources import IndexedSource, Ranges
 
 Stored = bytes | memoryview
 Fill = Callable[[int, list[bytearray | memoryview]], None]  # offset in the file, what to fill
 ReadRow = Callable[[FileStamp, int], bytes]  # file and row number → the value's stored bytes
 CountRead = Callable[[Way], None]  # told of every value that was read
+
+
+class Span(NamedTuple):
+    """Some bytes of a file."""
+
+    stamp: FileStamp
+    start: int
+    end: int
+
 
 _LITERAL_BYTES = len(LITERAL_TAG)
 # Two buffers a fragment, and the kernel takes 1,024 at once (IOV_MAX): values under 32 MB.
@@ -74,6 +85,7 @@ class ValueReader:
         self._pages = pages
         self._seeks = seeks  # of format "Q"
         self._storage = storage
+        self.is_remote = storage.is_remote
         self._cache = cache
         self._read_row = read_row
         self._count_read = count_read
@@ -85,19 +97,52 @@ class ValueReader:
         page = unpack_page(self._pages, number)
         return page, self._files[page.file]
 
-    def check(self, place: Place) -> None:
-        """Raise SourceChangedError if the value's file is no longer what was indexed."""
-        self._storage.check(self.get_page(place.page)[1])
+    def open(self, place: Place) -> Ranges:
+        """The value's file, to read other parts of it."""
+        return IndexedSource(self.get_page(place.page)[1], self._storage)
 
-    def read(self, place: Place, *, wait: bool, is_checked: bool = False) -> Stored:
-        """The stored bytes of the value at `place`; `is_checked` says that its file just was.
+    def check(self, place: Place, *, wait: bool = True) -> None:
+        """Raise SourceChangedError if the value's file is no longer what was indexed."""
+        self._storage.check(self.get_page(place.page)[1], wait=wait)
+
+    def find_span(self, place: Place) -> Span | None:
+        """The bytes of the file that hold the value, and perhaps some on either side; None where
+        only a whole page or DuckDB gives it."""
+        page, stamp = self.get_page(place.page)
+        start, end = page.offset, page.offset + page.stored_bytes
+        if page.layout == Layout.AS_IS:
+            start += place.offset
+            return Span(stamp, start, min(start + place.length, end))
+        if page.layout != Layout.SNAPPY or not place.length:
+            return None
+        first, last = (at // FRAGMENT_BYTES for at in (place.offset, place.offset + place.length))
+        start = self._seeks[page.seek + first] >> 1
+        if (last + 1) * FRAGMENT_BYTES < page.length:
+            end = self._seeks[page.seek + last + 1] >> 1
+        return Span(stamp, start, max(start, end))
+
+    def fetch(self, stamp: FileStamp, start: int, end: int) -> Storage:
+        """What to `read` the values from whose spans lie in those bytes, as `Storage.fetch`."""
+        return self._storage.fetch(stamp, start, end)
+
+    def read(
+        self,
+        place: Place,
+        *,
+        wait: bool,
+        is_checked: bool = False,
+        storage: Storage | None = None,
+    ) -> Stored:
+        """The stored bytes of the value at `place`; `is_checked` says that its file just was, and
+        `storage` is where to read it from if it was fetched with others.
 
         Raises SourceChangedError if they are not the bytes that were indexed, and WouldBlockError
         if `wait` is false and reading them may block.
         """
         page, stamp = self.get_page(place.page)
         way = Way.IN_PLACE
-        fill = partial(self._storage.read_into, stamp, wait=wait, is_checked=is_checked)
+        read_into = (storage or self._storage).read_into
+        fill = partial(read_into, stamp, wait=wait, is_checked=is_checked)
         if page.layout == Layout.SNAPPY:
             stored = self._read_snappy(page, stamp, place, fill)
         elif page.layout == Layout.AS_IS:
@@ -152,7 +197,7 @@ class ValueReader:
     ) -> tuple[memoryview, Way]:
         decoded = self._cache.get(stamp, page.offset)
         if decoded is not None:
-            self._storage.check(stamp)
+            self._storage.check(stamp, wait=wait)
             return decoded, Way.CACHED_PAGE
         if not wait:  # decoding a page of 1 MB takes longer than an event loop should
             raise WouldBlockError

@@ -49,7 +49,7 @@ async def _answer(
     etag = f'"{place.hash:016x}{_tag(how) if how else ""}"'
     headers = {"etag": etag, "cache-control": cache_control, "accept-ranges": "bytes"}
     if is_known(request, etag) and place.is_readable:
-        source.reader.check(place)
+        await service.check_image(source, place)
         return Response(status_code=304, headers=headers)
     if how is None:
         data = await service.read_image(source, place)

@@ -20,6 +20,7 @@ _STATUSES: dict[type[errors.MimicitError], HTTPStatus] = {
     errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RevisionChangedError: HTTPStatus.CONFLICT,
     errors.SourceChangedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.SourceUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ImageUnreadableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.PictureTooLargeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -32,6 +33,7 @@ _STATUSES: dict[type[errors.MimicitError], HTTPStatus] = {
 _RETRY_AFTER: dict[type[errors.MimicitError], int] = {
     errors.OverloadedError: 1,
     errors.NotReadyError: 2,
+    errors.SourceUnavailableError: 2,
     errors.SourceChangedError: 30,
 }
 _CODES_OF_STATUS = {404: "unknown_path", 405: "method_not_allowed"}
@@ -60,7 +62,8 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
         "content": _PROBLEM_CONTENT,
     },
     503: {
-        "description": "`source_changed`, `overloaded`, `not_ready`: Retry-After says when.",
+        "description": "`source_changed`, `source_unavailable`, `overloaded`, `not_ready`: "
+        "Retry-After says when.",
         "content": _PROBLEM_CONTENT,
     },
 }

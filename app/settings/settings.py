@@ -1,20 +1,16 @@
-"""Every setting, read once: from the command line, the environment (MIMICIT_…) and a YAML file."""
+"""Every setting, with its default and the reason for it."""
 
 import os
-import secrets
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
 from platformdirs import user_cache_path
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
 )
-
-from app.errors import MimicitError
 
 _MIB = 1 << 20
 
@@ -35,18 +31,16 @@ Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=0)]
 
 
-class SettingsError(MimicitError):
-    """A setting has a value that it can not have."""
-
-    code = "settings"
-
-
 class Settings(BaseSettings):
     """What the service may do and take; sizes are bytes, times are seconds."""
 
     model_config = SettingsConfigDict(frozen=True, env_prefix="MIMICIT_", extra="forbid")
 
     data_yaml: Path | None = Field(None, description="The data YAML to serve.")
+    catalog: str | None = Field(
+        None,
+        description="The address of a published catalog to serve, in place of a data YAML.",
+    )
     catalog_dir: Path = Field(
         default_factory=lambda: user_cache_path("mimicit"),
         description="Where catalogs are kept. Never beside the data, which may be read-only.",
@@ -186,6 +180,49 @@ class Settings(BaseSettings):
         "batches of 20 ms some 3 s.",
     )
 
+    object_timeout_seconds: Count = Field(
+        10,
+        description="How long one request to an object store may take: 8 MiB at 1 MB/s. Then it is "
+        "made again.",
+    )
+    object_retries: Bytes = Field(
+        5,
+        description="How often a request that failed is made again, after 0.1 s and then twice as "
+        "long each time: 3 s of pauses, in which a store's 503 has mostly passed.",
+    )
+    object_read_bytes: int = Field(
+        8 * _MIB,
+        ge=64 << 10,
+        le=256 * _MIB,
+        description="The most bytes of one request: at 100 MB/s a round trip of 20 ms is a fifth "
+        "of its time.",
+    )
+    object_read_ahead: Count = Field(
+        4,
+        description="Such requests under way while an object is indexed: with the three blocks "
+        "that are held, 56 MiB in each process.",
+    )
+    object_compare_bytes: Bytes = Field(
+        512 * _MIB,
+        description="The most bytes of an object that are fetched again, to compare rows with "
+        "DuckDB's reading of them; four pages of a pandas file are 400 MB. 0 compares none.",
+    )
+    object_requests: Count = Field(
+        32,
+        description="Reads of a worker that wait for an object store at the same time: at 20 ms "
+        "each, 1,600 images a second.",
+    )
+    object_check_seconds: Bytes = Field(
+        10,
+        description="How long an object is believed to be unchanged, for ranges of it that are "
+        "kept on disk. A range that is fetched is asked for by the ETag that was indexed.",
+    )
+    range_cache_bytes: Bytes = Field(
+        4 << 30,
+        description="Ranges of objects kept on disk, in `catalog_dir`/ranges, by all workers of "
+        "all servers that share it: 40,000 images of 75 KB. 0 keeps none.",
+    )
+
     max_batch_samples: Count = Field(
         10_000,
         description="Samples of one batch or shard, and instructions of one sample's context. "
@@ -242,6 +279,12 @@ class Settings(BaseSettings):
     )
     max_resize_side: Count = Field(4096, description="The largest `width` or `height` asked for.")
 
+    @model_validator(mode="after")
+    def _serve_one(self) -> Self:
+        if self.data_yaml is not None and self.catalog is not None:
+            raise ValueError("a data YAML and a published catalog are given: give one of them")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -253,40 +296,3 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The command line goes before the environment, and that before the file."""
         return init_settings, env_settings
-
-
-def load_settings(config: Path | None = None, **given: Any) -> Settings:
-    """The settings: those given, else the environment's, else the YAML file's, else the defaults.
-
-    The file is `config`, or what MIMICIT_CONFIG names. Raises SettingsError, with every mistake.
-    """
-    path = config or (Path(name) if (name := os.environ.get("MIMICIT_CONFIG")) else None)
-    if path is not None and not path.is_file():
-        raise SettingsError(f"{path}: there is no such settings file")
-
-    class FileSettings(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], *args: Any, **sources: Any
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            found = super().settings_customise_sources(settings_cls, *args, **sources)
-            if path is None:
-                return found
-            return *found, YamlConfigSettingsSource(settings_cls, yaml_file=path)
-
-    chosen = {name: value for name, value in given.items() if value is not None}
-    try:
-        return Settings.model_construct(**FileSettings(**chosen).model_dump())
-    except ValidationError as error:
-        lines = [
-            f"  {'.'.join(map(str, mistake['loc'])) or 'settings'}: {mistake['msg']}"
-            for mistake in error.errors()
-        ]
-        raise SettingsError("\n".join(["settings that can not be used:", *lines])) from error
-
-
-def with_session_key(settings: Settings) -> Settings:
-    """The settings with a new key for sessions, if they have none: one for all that answer."""
-    if settings.session_key:
-        return settings
-    return settings.model_copy(update={"session_key": SecretStr(secrets.token_hex(32))})
