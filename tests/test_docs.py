@@ -149,7 +149,7 @@ def list_problem_kinds() -> set[str]:
                 ):
                     found = [n.value for n in ast.walk(kind) if isinstance(n, ast.Constant)]
                     kinds |= {value for value in found if isinstance(value, str)}
-                case ast.Assign(targets=[ast.Name("_PROBLEM_OF_FORM")], value=ast.Dict() as table):
+                case ast.Assign(targets=[ast.Name("PROBLEM_OF_FORM")], value=ast.Dict() as table):
                     kinds |= {ast.literal_eval(value)[0] for value in table.values}
     return kinds
 
