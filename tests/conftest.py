@@ -20,22 +20,9 @@ def ray_cluster() -> Iterator[RayCluster]:
     cluster.close()
 
 
-class _Schedule(LoadScopeScheduling):
-    """Each test for itself, but those of the cluster together: `auto` has to find one."""
-
-    # xdist's own groups are names put behind node ids, which pytest 9.2 does not keep.
-    def _split_scope(self, nodeid: str) -> str:
-        return "ray" if "_cluster.py::" in nodeid else nodeid
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Schedule:
-    """Have xdist share tests out so."""
-    return _Schedule(config, log)
-
-
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """An S3 server: one, since all its tests are of the xdist group `objects`."""
+    """An S3 server: its tests, in test_objects*.py, are for one process."""
     with start_store(tmp_path_factory.mktemp("weed")) as store:
         yield store
 
@@ -52,3 +39,22 @@ def proxy(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy
 def folder(store: ObjectStore) -> Folder:
     """An empty folder of its bucket."""
     return store.make_folder()
+
+
+# What the tests of one process are called: those of a cluster, since `auto` has to find one, and
+# those of the object store, which takes 100 MB.
+_ONE_PROCESS = {"_cluster.py::": "cluster", "/test_objects": "objects"}
+
+
+class _Schedule(LoadScopeScheduling):
+    """Each test for itself, but those of one process together."""
+
+    # xdist's own groups are names put behind node ids, which pytest 9.2 does not keep.
+    def _split_scope(self, nodeid: str) -> str:
+        groups = (group for part, group in _ONE_PROCESS.items() if part in nodeid)
+        return next(groups, nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Schedule:
+    """Have xdist share tests out so."""
+    return _Schedule(config, log)

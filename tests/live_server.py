@@ -86,9 +86,9 @@ class LiveServer:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.request("POST", path, {"content-type": "application/json"}, data)
 
-    def wait_for_log(self, text: str) -> None:
+    def wait_for_log(self, text: str, seconds: float = 5) -> None:
         """Wait until the log has the text: lines are written a moment later."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + seconds
         while text not in self.log.read_text():
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)

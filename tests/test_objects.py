@@ -38,7 +38,7 @@ from app.storage import (
 )
 from app.storage.object_storage import ObjectStorage
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("objects")]
+pytestmark = pytest.mark.slow
 
 DATA = Random(1).randbytes(300_000)
 LIMITS = ObjectLimits(timeout_seconds=1, retries=3, read_bytes=64 << 10)

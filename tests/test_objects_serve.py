@@ -22,7 +22,7 @@ from app.demo import write_demo
 from app.errors import SourceChangedError
 from app.storage import ObjectLimits, Objects
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("objects")]
+pytestmark = pytest.mark.slow
 
 # That do not compress, so that each is a range of its own.
 PICTURES = {f"K{n}": draw_jpeg(n) + Random(n).randbytes(20_000) for n in range(40)}
@@ -56,7 +56,7 @@ def test_the_same_answers_as_from_files(proxy: Proxy, folder: Folder, tmp_path: 
     for data, name in ((near, "near"), (far, "far")):
         with start_server(data, tmp_path / name) as server:
             found = [server.get(path) for path in paths]
-            found += [server.get(image_path("SHAPES", key)) for key in keys]
+            found += [server.get(image_path("SHAPES", key), x_request_id="1") for key in keys]
             found.append(server.post("/v1/images:lookup", {"dataset": "SHAPES", "keys": keys}))
             assert [one.status for one in found].count(200) == len(found) - 1
             answers.append([(one.status, one.body) for one in found])

@@ -146,7 +146,7 @@ def test_only_settings_reads_the_environment() -> None:
         if {"os.environ", "os.getenv"} & imports_of(path):
             reading.add(name_of(path))
     # And Ray is told to be quiet by a variable, which is set, not read.
-    assert reading == {"app.settings", "app.tasks.cluster"}
+    assert reading == {"app.settings.load", "app.tasks.cluster"}
 
 
 def test_the_client_needs_nothing_of_the_service() -> None:

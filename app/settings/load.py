@@ -42,7 +42,8 @@ def load_settings(config: Path | None = None, **given: Any) -> Settings:
         return Settings.model_construct(**FileSettings(**chosen).model_dump())
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(map(str, mistake['loc'])) or 'settings'}: {mistake['msg']}"
+            f"  {'.'.join(map(str, mistake['loc'])) or 'settings'}: "
+            f"{mistake['msg'].removeprefix('Value error, ')}"
             for mistake in error.errors()
         ]
         raise SettingsError("\n".join(["settings that can not be used:", *lines])) from error

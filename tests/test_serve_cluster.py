@@ -21,7 +21,7 @@ from mimicit_client import Client
 from packs import draw_jpeg, record, write_images, write_instructions
 from ray_cluster import RayCluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 CONFIG = Path(__file__).parents[1] / "docker" / "ray.yaml"
 KEYS = [f"K {n}/ü" for n in range(30)]
 TOKEN = "0123456789abcdef"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from live_server import command, environment, image_path, start_server
-from object_store import Folder, Proxy
+from object_store import Folder, Proxy, put_pack
 from packs import draw_jpeg, record, write_images, write_instructions
 
 from app.catalog.build import build_catalog
@@ -17,7 +17,7 @@ from app.data_yaml import load_data_yaml
 from app.errors import CatalogError
 from app.storage import ObjectLimits, Objects
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("objects")]
+pytestmark = pytest.mark.slow
 
 LIMITS = BuildLimits(64 << 20, 256 << 20, 1 << 30, 1, ObjectLimits(timeout_seconds=5, retries=2))
 
@@ -53,6 +53,51 @@ def test_indexed_once_and_served_elsewhere(proxy: Proxy, folder: Folder, tmp_pat
         assert (found.status, found.body) == (200, PICTURE)
         assert found.headers["x-catalog-revision"] == manifest.revision
         assert server.get("/v1/batches/0?batch_size=1").status == 200
+
+
+def run(*words: str | Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(*words), capture_output=True, text=True, timeout=60, env=environment(), check=False
+    )
+
+
+def test_what_is_published_anew_is_taken_up_under_a_server(
+    proxy: Proxy, folder: Folder, tmp_path: Path
+) -> None:
+    data, address = write_pack(tmp_path), folder.address
+    publishing = ("index", data, "--catalog-dir", tmp_path / "c", "--publish", address)
+    reloading = ("reload", "--catalog", address, "--catalog-dir", tmp_path / "replica")
+    assert run(*publishing).returncode == 0
+    with start_server(address, tmp_path / "replica") as server:
+        before = server.get_json("/readyz")["revision"]
+        told = run(*reloading)
+        assert "unchanged" in told.stderr, told.stderr
+        write_instructions(tmp_path / "b.json", {"J": record("what else?", "K")})
+        data.write_text("IMAGE_TEXT: {A: {mimicit_path: b.json, images_path: a.parquet}}")
+        assert run(*publishing).returncode == 0
+        told = run(*reloading)
+        assert "swapped" in told.stderr, told.stderr
+        assert server.get_json("/readyz")["revision"] != before
+        assert server.get("/v1/datasets/A/instructions/J").status == 200
+        assert server.get("/v1/datasets/A/instructions/I").status == 404
+        folder.put("catalog.json", b"{")
+        told = run(*reloading)
+        assert (told.returncode, "can not be read" in told.stderr) == (1, True), told.stderr
+        assert server.get("/v1/datasets/A/instructions/J").status == 200
+        assert server.get(image_path("A", "K")).body == PICTURE
+
+
+def test_a_change_in_the_store_is_seen(proxy: Proxy, folder: Folder, tmp_path: Path) -> None:
+    near = tmp_path / "near"
+    near.mkdir()
+    far = put_pack(write_pack(near), folder, tmp_path)
+    with start_server(far, tmp_path / "c", watch_seconds=1) as server:
+        before = server.get_json("/readyz")["revision"]
+        write_instructions(near / "a.json", {"J": record("what else?", "K")})
+        folder.put("a.json", near / "a.json")
+        server.wait_for_log("swapped", seconds=30)
+        assert server.get_json("/readyz")["revision"] != before
+        assert server.get("/v1/datasets/A/instructions/J").status == 200
 
 
 def test_what_is_there_is_not_moved_again(
