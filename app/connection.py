@@ -7,18 +7,23 @@ from typing import Any, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.descriptors import first_beyond
 from app.settings import Settings
+
+# Of the process's descriptors: some are left for files, also when connections take all they can.
+_CONNECTIONS_SHARE = 0.875
 
 
 class Bounds(NamedTuple):
     """Of a connection: bytes of a request's head and body, and how long each may take to come; and
-    of a worker, how many connections."""
+    of a worker, how many connections, and the first descriptor that is for none of them."""
 
     head_bytes: int
     body_bytes: int
     head_seconds: float
     body_seconds: float
     connections: int
+    descriptors: int
 
 
 def bounds_of(settings: Settings) -> Bounds:
@@ -29,6 +34,7 @@ def bounds_of(settings: Settings) -> Bounds:
         settings.head_seconds,
         settings.body_seconds,
         settings.max_connections,
+        first_beyond(_CONNECTIONS_SHARE),
     )
 
 
@@ -59,7 +65,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._since = self.loop.time()
-        if len(self.connections) > self._bounds.connections:
+        descriptor = transport.get_extra_info("socket").fileno()
+        bounds = self._bounds
+        if len(self.connections) > bounds.connections or descriptor >= bounds.descriptors:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         else:
             self._look_later()

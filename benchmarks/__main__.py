@@ -25,6 +25,7 @@ from benchmarks.data import Data
 from benchmarks.machine import describe
 from benchmarks.report import Result, show, to_markdown
 
+_COMMAND = "python -m benchmarks --large --write docs/benchmarks.md"
 _CAVEATS = (
     "One machine, virtual and shared with other work: trust the ratios, which are measured in one "
     "run with the two sides taking turns, more than the times.",
@@ -92,7 +93,7 @@ def main(
                     load = f"Load average at the end: {os.getloadavg()[0]:.1f}."
                     facts = [*machine, f"Data sets of {size:,} MB{', quick' * quick}. {load}"]
                     write.parent.mkdir(parents=True, exist_ok=True)
-                    write.write_text(to_markdown(facts, results, _CAVEATS))
+                    write.write_text(to_markdown("Benchmarks", _COMMAND, facts, results, _CAVEATS))
 
 
 if __name__ == "__main__":

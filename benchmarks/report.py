@@ -42,13 +42,15 @@ def show(console: Console, result: Result) -> None:
         console.print(f"  {note}", highlight=False, markup=False)
 
 
-def to_markdown(machine: Sequence[str], results: Sequence[Result], caveats: Sequence[str]) -> str:
+def to_markdown(
+    title: str,
+    command: str,
+    machine: Sequence[str],
+    results: Sequence[Result],
+    caveats: Sequence[str],
+) -> str:
     """The whole page: the goals first, then every table."""
-    lines = [
-        "# Benchmarks",
-        "",
-        "Written by `python -m benchmarks --large --write docs/benchmarks.md`.",
-    ]
+    lines = [f"# {title}", "", f"Written by `{command}`."]
     lines += ["", *(f"- {fact}" for fact in machine)]
     goals = [goal for result in results for goal in result.goals]
     if goals:

@@ -52,9 +52,11 @@ def nginx(folder: Path, root: Path, workers: int = 1) -> Iterator[Server]:
 
 
 @contextmanager
-def mimicit(data_yaml: Path, catalogs: Path, *options: str, workers: int = 1) -> Iterator[Server]:
-    """`mimicit serve` of a data YAML that is indexed."""
-    port = free_port()
+def mimicit(
+    data_yaml: Path, catalogs: Path, *options: str, workers: int = 1, port: int | None = None
+) -> Iterator[Server]:
+    """`mimicit serve` of a data YAML, on a free port if none is given."""
+    port = port or free_port()
     flags = ["--port", str(port), "--workers", str(workers), "--catalog-dir", str(catalogs)]
     command = [*MIMICIT, "serve", str(data_yaml), *flags, *options]
     with server(command, f"http://127.0.0.1:{port}/readyz") as process:

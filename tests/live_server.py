@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +125,7 @@ def start_server(
     *flags: str,
     workers: int = 1,
     tmpdir: Path | None = None,
+    preexec: Callable[[], object] | None = None,
     **settings: object,
 ) -> Iterator[LiveServer]:
     """A server of the data YAML, or of the catalog at that address, on a free port, stopped at the
@@ -144,6 +145,7 @@ def start_server(
             text=True,
             env=env,
             cwd=Path(__file__).parents[1],
+            preexec_fn=preexec,
         )
     try:
         server = LiveServer(_find_port(process, log), process, log)

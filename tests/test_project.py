@@ -27,7 +27,7 @@ REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-bench.
 
 # A noun imports only nouns of the layers before its own, and what is in its own package.
 LAYERS = [
-    {"errors"},
+    {"errors", "descriptors"},
     {"storage"},
     {"settings", "schemas", "images", "json_object", "group", "pool", "budget"}
     | {"processes", "demo", "sampling", "progress", "key_rules"}

@@ -23,8 +23,8 @@ from app.cli.catalogs import build, build_limits, load_mounted, mounted_folder
 from app.cli.options import CatalogOption, ClusterOption, ConfigOption, DataArgument
 from app.cli.runners import open_runners
 from app.data_yaml import DataYaml
+from app.descriptors import raise_limit
 from app.errors import MimicitError
-from app.processes import raise_open_files
 from app.progress import Report as Tell
 from app.progress_lines import show_progress
 from app.settings import Settings, load_settings
@@ -67,7 +67,7 @@ def check(
         raise typer.BadParameter(str(error), param_hint="--fail-on") from error
     if json == html == _STDOUT:
         raise typer.BadParameter("only one of --json and --html can be -")
-    raise_open_files()
+    raise_limit()
     settings = load_settings(config, data_yaml=data, catalog_dir=catalog_dir)
     data_yaml = load_mounted(settings)
     console = Console(stderr=True, soft_wrap=True)

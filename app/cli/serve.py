@@ -13,8 +13,8 @@ from rich.console import Console
 from app.catalog.catalog import Catalog
 from app.cli.catalogs import load_current, look, make_current, mounted_folder
 from app.cli.options import CatalogOption, ConfigOption, DataArgument, PublishedOption
+from app.descriptors import raise_limit
 from app.logs.log import Log
-from app.processes import raise_open_files
 from app.progress import Progress
 from app.progress_lines import show_progress
 from app.reloader import Mounted
@@ -44,7 +44,7 @@ def serve(
     """Serve a data YAML; its catalog is built first where it is missing or stale."""
     from app import server
 
-    raise_open_files()
+    raise_limit()
     settings = load_settings(
         config,
         data_yaml=data,

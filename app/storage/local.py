@@ -5,9 +5,14 @@ import os
 from collections.abc import Callable, Sequence
 from threading import Lock
 
+from app.descriptors import first_beyond
 from app.errors import DamagedFileError, OverloadedError, SourceChangedError
 from app.storage.stamp import FileStamp, Read, WouldBlockError, changed_while_indexed, is_changed
 
+# Of the process's descriptors. A worker of one dataset takes 31 of 64 for itself, and has 16 for
+# files and the others for connections.
+_FILES_SHARE = 0.25
+_NONE_FREE = (errno.EMFILE, errno.ENFILE)
 # Linux reads what is in the page cache and refuses what is not; elsewhere every read may block.
 _NO_WAIT = getattr(os, "RWF_NOWAIT", None)
 
@@ -60,13 +65,14 @@ class _OpenFile:
 class LocalStorage:
     """Local files, read with preadv through at most `max_open_files` descriptors.
 
-    Files are never mapped: a mapped file that shrinks kills the process with SIGBUS.
+    At most a quarter of those that the process may have. Files are never mapped: a mapped file that
+    shrinks kills the process with SIGBUS.
     """
 
     is_remote = False
 
     def __init__(self, max_open_files: int) -> None:
-        self._max_open_files = max_open_files
+        self._max_open_files = min(max_open_files, max(1, first_beyond(_FILES_SHARE)))
         self._open: dict[str, _OpenFile] = {}  # by path: a stamp takes 0.5 µs to hash
         self._lock = Lock()
 
@@ -148,12 +154,11 @@ class LocalStorage:
 
     def _add(self, stamp: FileStamp) -> _OpenFile:
         try:
-            opened = _OpenFile(stamp)
+            opened = self._open_file(stamp)
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
+            if error.errno in _NONE_FREE:
                 raise OverloadedError(
-                    f"no descriptor is free to open {stamp.path}; raise the limit of open files, "
-                    "or lower the setting max_open_files"
+                    f"no descriptor is free to open {stamp.path}; raise the limit of open files"
                 ) from error
             raise is_changed(stamp, error.strerror or "can not be opened") from error
         with self._lock:
@@ -161,3 +166,12 @@ class LocalStorage:
                 del self._open[next(iter(self._open))]
             self._open[stamp.path] = opened
         return opened
+
+    def _open_file(self, stamp: FileStamp) -> _OpenFile:
+        try:
+            return _OpenFile(stamp)
+        except OSError as error:
+            if error.errno not in _NONE_FREE:
+                raise
+        self.let_go()
+        return _OpenFile(stamp)

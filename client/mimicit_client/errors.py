@@ -11,8 +11,8 @@ MimicitError
     ├── RevisionChangedError   the pinned catalog is no longer served
     ├── InvalidRequestError, MethodNotAllowedError, TooLargeError, UnauthorizedError
     ├── ImageUnreadableError
-    ├── SourceChangedError, OverloadedError, NotReadyError, RateLimitedError: raised after every
-    │                          retry
+    ├── SourceChangedError, SourceUnavailableError, OverloadedError, NotReadyError,
+    │   RateLimitedError       raised after every retry
     └── InternalError
 """
 
@@ -125,6 +125,12 @@ class SourceChangedError(ProblemError):
     """A source file is no longer the one that was indexed."""
 
     code, status = "source_changed", 503
+
+
+class SourceUnavailableError(ProblemError):
+    """The object store that has the data does not answer the service."""
+
+    code, status = "source_unavailable", 503
 
 
 class OverloadedError(ProblemError):
