@@ -14,6 +14,10 @@ from app.settings import Settings
 _CONNECTIONS_SHARE = 0.875
 
 
+# Longer than a request takes to come that its client sent before it knew.
+_LAST_REQUEST_SECONDS = 0.2
+
+
 class Bounds(NamedTuple):
     """Of a connection: bytes of a request's head and body, and how long each may take to come; and
     of a worker, how many connections, and the first descriptor that is for none of them."""
@@ -61,6 +65,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._may_be_large = False
         self._refusal = HTTPStatus.BAD_REQUEST
+        self._is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -103,6 +108,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
                 raise _RefusedError
         HttpToolsProtocol.on_headers_complete(self)
+        if self._is_ending:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -118,6 +125,19 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What uvicorn says when the parser stops."""
         self._refuse(self._refusal)
+
+    def shutdown(self) -> None:
+        """End the connection with the answer that is on its way, or the next one; if none is asked
+        for in a moment, then without: where a request lies unread, closing resets it."""
+        self._is_ending = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(_LAST_REQUEST_SECONDS, self._close_idle)
+
+    def _close_idle(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
     def _look_later(self) -> None:
         seconds = min(self._bounds.head_seconds, self._bounds.body_seconds) / 2

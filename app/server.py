@@ -35,9 +35,6 @@ from app.waiting import WaitingApp
 # is missed for as long.
 _WORKER_SECONDS = 20
 
-# A request follows its connection at once; on a busy machine, a little later.
-_LAST_REQUEST_SECONDS = 0.2
-
 
 class ServeError(MimicitError):
     """The service can not go on."""
@@ -100,18 +97,6 @@ def open_socket(settings: Settings) -> socket.socket:
     return listening
 
 
-class _WaitingServer(uvicorn.Server):
-    """Answers those whose connections it has accepted before it goes."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept nothing more, and wait for requests that are on their way: a connection that is
-        closed with one unread is reset."""
-        for server in self.servers:
-            server.close()
-        await asyncio.sleep(_LAST_REQUEST_SECONDS)
-        await super().shutdown(sockets)
-
-
 @contextmanager
 def answering(settings: Settings, listening: socket.socket) -> Iterator[Callable[[Progress], None]]:
     """Answer /healthz and /readyz on a thread; yields what takes the progress to tell of."""
@@ -126,7 +111,7 @@ def answering(settings: Settings, listening: socket.socket) -> Iterator[Callable
         timeout_graceful_shutdown=1,
         **_tls(settings),
     )
-    server = _WaitingServer(config)
+    server = uvicorn.Server(config)
     # A duplicate, because the server closes what it is given.
     thread = threading.Thread(target=server.run, args=([listening.dup()],), daemon=True)
     thread.start()
@@ -150,6 +135,12 @@ class _Supervisor(Multiprocess):
     ) -> None:
         super().__init__(config, [listening])
         self.reloader = Reloader(mounted, settings, orders, self._list_workers)
+
+    def terminate_all(self) -> None:
+        """Stop the workers, and refuse who connects from now on: as soon as they have, too."""
+        for one in self.sockets:
+            one.close()
+        super().terminate_all()
 
     def handle_hup(self) -> None:
         """Have the data looked at."""

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -248,6 +249,27 @@ def test_stopping_finishes_what_is_in_flight(tmp_path: Path) -> None:
             time.sleep(0.7)
             client.sendall(body[5:])
             assert client.recv(100).startswith(b"HTTP/1.1 200")
+        assert server.process.wait(20) == 0
+
+
+def test_a_connection_ends_with_an_answer_when_the_service_stops(tmp_path: Path) -> None:
+    """Who asks without a pause is told to go, and never finds the connection reset."""
+    with start_server(write_pack(tmp_path), tmp_path / "c") as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        stopping = threading.Timer(0.3, server.process.send_signal, [signal.SIGTERM])
+        stopping.start()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            connection.request("GET", image_path("A", "K1"))
+            answer = connection.getresponse()
+            assert answer.read() == draw_jpeg(1)
+            if answer.headers.get("connection") == "close":
+                break
+        else:
+            raise AssertionError("it was not told to go")
+        connection.close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), timeout=10)
         assert server.process.wait(20) == 0
 
 

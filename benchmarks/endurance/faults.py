@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.endurance.pack import Pack, write_pack
 from benchmarks.endurance.phases import COLUMNS, Fault, run_faults
@@ -21,6 +21,8 @@ from benchmarks.endurance.watch import list_workers
 from benchmarks.processes import free_port, get
 from benchmarks.report import Result
 from benchmarks.servers import Server, mimicit
+
+T = TypeVar("T")
 
 _WORKERS = 2
 _DISK = "64m"
@@ -63,8 +65,9 @@ class _Site:
         victim.kill()
         _wait(lambda: victim not in (now := list_workers(process)) and len(now) == _WORKERS)
 
-    def mount(self, text: str, outcome: str) -> None:
-        """Put another data YAML in place, have it loaded, and wait for what comes of it."""
+    def mount(self, text: str, outcome: str) -> str:
+        """Put another data YAML in place, have it loaded, and wait for what comes of it: what the
+        service says of it."""
         assert self.server is not None
         new = self.folder / "data.new"
         new.write_text(text)
@@ -72,25 +75,28 @@ class _Site:
         number = self.read_reload()["number"]
         self.server.process.send_signal(signal.SIGHUP)
 
-        def is_done() -> bool:
+        def find_end() -> dict[str, Any] | None:
             reload = self.read_reload()
-            return bool(reload["number"] > number and reload["outcome"] != "running")
+            return reload if reload["number"] > number and reload["outcome"] != "running" else None
 
-        _wait(is_done)
-        if self.read_reload()["outcome"] != outcome:
-            raise RuntimeError(f"not {outcome}: {self.read_reload()}")
+        reload = _wait(find_end)
+        if reload["outcome"] != outcome:
+            raise RuntimeError(f"not {outcome}: {reload}")
+        return str(reload["message"])
 
     def read_reload(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(get(f"http://127.0.0.1:{self.port}/readyz"))["reload"]
         return found
 
 
-def _wait(is_done: Callable[[], bool]) -> None:
+def _wait(find: Callable[[], T | None]) -> T:
+    """What is found, as soon as it is."""
     deadline = time.monotonic() + _WAIT_SECONDS
-    while not is_done():
+    while not (found := find()):
         if time.monotonic() > deadline:
             raise TimeoutError("it did not come to that")
         time.sleep(0.1)
+    return found
 
 
 def run(seconds: float, connections: int, pictures: int) -> Iterator[Result]:
@@ -183,8 +189,7 @@ def _full_disk(site: _Site) -> Fault:
                     file.write(bytes(4096))
             except OSError:
                 pass
-        site.mount(site.packs[1].data_yaml.read_text(), "failed")
-        message = site.read_reload()["message"]
+        message = site.mount(site.packs[1].data_yaml.read_text(), "failed")
         if "No space left on device" not in message:
             raise RuntimeError(f"it says {message}")
 
