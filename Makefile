@@ -48,8 +48,8 @@ bench: $(VENV)/.installed-bench ## measure against the goals and the peers
 lock: ## resolve the requirements files; ARGS=--upgrade for newer versions
 	@uv --version >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
 	$(LOCK) -o requirements.txt
-	$(LOCK) --extra ray --extra dev --extra interop -c requirements.txt -o requirements-dev.txt
-	$(LOCK) --extra ray --extra dev --extra interop --extra bench -c requirements-dev.txt -o requirements-bench.txt
+	$(LOCK) --extra ray --extra otel --extra dev --extra interop -c requirements.txt -o requirements-dev.txt
+	$(LOCK) --extra ray --extra otel --extra dev --extra interop --extra bench -c requirements-dev.txt -o requirements-bench.txt
 
 clean: ## delete the environment, the demo data set and what tools left
 	rm -rf $(VENV) demo build client/build *.egg-info client/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,13 +6,14 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.catalog.manifest import get_manifest
+from app.errors import MimicitError
 from app.explorer import router as explorer
 from app.explorer.failures import add_error_pages
 from app.explorer.known import Shelf
@@ -29,7 +30,16 @@ from app.routes.problems import add_problem_handlers
 from app.service import Service
 from app.settings import Settings
 
+if TYPE_CHECKING:
+    from app.routes.traces import Traces
+
 VERSION = "0.1.0"
+
+
+class TracesError(MimicitError):
+    """Requests can not be traced."""
+
+    code = "traces"
 
 
 class State(TypedDict):
@@ -73,6 +83,17 @@ class StampHeaders:
         await self._app(scope, receive, stamp)
 
 
+def load_traces() -> "type[Traces]":
+    """What makes spans of requests; raises TracesError if OpenTelemetry is not installed."""
+    try:
+        from app.routes.traces import Traces
+    except ImportError as error:
+        raise TracesError(
+            "the setting traces needs OpenTelemetry: python -m pip install 'mimicit[otel]'"
+        ) from error
+    return Traces
+
+
 def create_app(
     settings: Settings,
     folder: Path,
@@ -86,7 +107,7 @@ def create_app(
     What it counts it keeps in the folder `counts`, with the other workers of the service, and `log`
     is told of requests.
 
-    Its lifespan raises CatalogError if there is none.
+    Raises TracesError. Its lifespan raises CatalogError if there is no catalog.
     """
 
     @asynccontextmanager
@@ -104,8 +125,11 @@ def create_app(
             shelf.close()
             live.close()
             meter.close()
+            if traces is not None:
+                traces.close()
 
     guard = Guard(settings)
+    traces = load_traces()(VERSION) if settings.traces else None
     app = FastAPI(
         title="mimicit",
         version=VERSION,
@@ -114,6 +138,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a key may end in a slash
+        # Its own spans and logs would have paths and queries in them, with their keys.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lifespan,
     )
     # Images first: routes are tried in turn, and they are what is asked for most.
@@ -128,7 +154,9 @@ def create_app(
     add_docs(app)
     add_problem_handlers(app)
     add_error_pages(app)
-    return PickService(Front(StampHeaders(app), guard, log))
+    if traces is None:
+        return PickService(Front(StampHeaders(app), guard, log))
+    return PickService(traces.around(Front(StampHeaders(app), guard, traces.tell(log))))
 
 
 def create_worker_app(settings: Settings, folder: Path, orders: Path, counts: Path) -> ASGIApp:

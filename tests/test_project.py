@@ -60,6 +60,7 @@ ONLY = {
     "obstore": {"storage"},
     "fastapi": {"routes", "explorer", "main"},
     "fastapi_offline": {"routes"},
+    "opentelemetry": {"routes"},
     "starlette": {"routes", "explorer", "main", "waiting", "server", "ray"},
     "the package ray": {"tasks", "ray"},
     "prometheus_client": {"metrics"},
@@ -196,7 +197,7 @@ def required(*extras: str) -> list[str]:
     list(
         zip(
             REQUIREMENTS,
-            [(), ("ray", "dev", "interop"), ("ray", "dev", "interop", "bench")],
+            [(), ("ray", "otel", "dev", "interop"), ("ray", "otel", "dev", "interop", "bench")],
             strict=True,
         )
     ),

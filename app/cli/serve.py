@@ -43,6 +43,7 @@ def serve(
 ) -> None:
     """Serve a data YAML; its catalog is built first where it is missing or stale."""
     from app import server
+    from app.main import load_traces
 
     raise_limit()
     settings = load_settings(
@@ -62,6 +63,8 @@ def serve(
     console = Console(stderr=True, soft_wrap=True)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # reloads once it serves, and never ends it
     server.check_exposure(settings)
+    if settings.traces:
+        load_traces()
     seen = look(settings)
     folder = mounted_folder(settings)
     with server.open_socket(settings) as listening:

@@ -5,12 +5,21 @@ import logging
 import time
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Format = Literal["json", "text"]
 
+
+class SpanIds(NamedTuple):
+    """A span, and the trace that it is of, in hexadecimal digits."""
+
+    trace_id: str
+    span_id: str
+
+
 # Of the request that is being answered, for what is logged on the way.
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+SPAN_IDS: ContextVar[SpanIds | None] = ContextVar("span_ids", default=None)
 
 
 def format_time(seconds: float) -> str:
@@ -44,9 +53,11 @@ class RecordFormatter(logging.Formatter):
         message = record.getMessage()
         trace = self.formatException(record.exc_info) if record.exc_info else None
         request_id = getattr(record, "request_id", None) or REQUEST_ID.get()
+        span_ids = SPAN_IDS.get()
         if not self._is_json:
             level = record.levelname.lower()
             ending = f" [{request_id}]" if request_id else ""
+            ending += f" [{' '.join(span_ids)}]" if span_ids else ""
             lines = [f"{level}: {escape(message)}{ending}"]
             lines += [f"    {escape(line)}" for line in (trace or "").splitlines()]
             return "\n".join(lines)
@@ -57,6 +68,7 @@ class RecordFormatter(logging.Formatter):
             "logger": record.name,
             "message": message,
             "request_id": request_id,
+            **(span_ids._asdict() if span_ids else {}),
             "traceback": trace,
         }
         return json.dumps({name: value for name, value in found.items() if value is not None})

@@ -32,6 +32,26 @@ class Exchange(msgspec.Struct):
     client: str | None
     token: str | None
 
+    def to_text(self, level: str) -> str:
+        """The line for people."""
+        said = (
+            f"{level}: {self.method} {self.target} {self.status} {self.bytes:,} B "
+            f"{self.seconds * 1000:.1f} ms {self.client or '-'}"
+        )
+        token = f" {self.token}" if self.token else ""
+        return f"{escape(said)}{token} [{self.request_id}]\n"
+
+
+class TracedExchange(Exchange):
+    """One that has a span."""
+
+    trace_id: str
+    span_id: str
+
+    def to_text(self, level: str) -> str:
+        """The line for people."""
+        return f"{super().to_text(level).rstrip()} [{self.trace_id} {self.span_id}]\n"
+
 
 class Log:
     """Writes lines to standard error; `close` it when done."""
@@ -70,20 +90,11 @@ class Log:
         """Tell of a request."""
         if dropped := self._writer.take_dropped():
             logging.getLogger("mimicit.log").warning("%d lines were dropped", dropped)
-        self._writer.write(self._json(one, level) if self._is_json else _text(one, level))
+        self._writer.write(self._json(one, level) if self._is_json else one.to_text(level).encode())
 
     def _json(self, one: Exchange, level: str) -> bytes:
         start = f'{{"time":"{format_time(time.time())}","level":"{level}","event":"request",'
         return start.encode() + self._encode(one)[1:] + b"\n"
-
-
-def _text(one: Exchange, level: str) -> bytes:
-    said = (
-        f"{level}: {one.method} {one.target} {one.status} {one.bytes:,} B "
-        f"{one.seconds * 1000:.1f} ms {one.client or '-'}"
-    )
-    token = f" {one.token}" if one.token else ""
-    return f"{escape(said)}{token} [{one.request_id}]\n".encode()
 
 
 class _Handler(logging.Handler):

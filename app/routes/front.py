@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from functools import partial
 from time import perf_counter_ns
+from typing import Protocol
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import MimicitError, UnauthorizedError
 from app.logs.format import REQUEST_ID
-from app.logs.log import Exchange, Log
+from app.logs.log import Exchange
 from app.routes import warm_images
 from app.routes.guard import Guard, find_sign_in
 from app.routes.problems import answer_fact
@@ -27,6 +28,16 @@ _MAX_TARGET_BYTES = 2000  # a key of 1,000 bytes, percent-encoded in part
 _log = logging.getLogger("mimicit.requests")
 
 
+class Listener(Protocol):
+    """What is told of requests, as `Log` is."""
+
+    def wants(self, status: int, *, is_routine: bool) -> str | None:
+        """The level of a request with that status, if it is to be told of."""
+
+    def exchange(self, one: Exchange, level: str) -> None:
+        """Tell of a request."""
+
+
 class Front:
     """Answers warm images itself, and hands the other requests on to `app`; what goes wrong there
     is logged, and goes no further.
@@ -34,7 +45,7 @@ class Front:
     It is asked 9,000 times a second, of which each microsecond of its own takes 1 %.
     """
 
-    def __init__(self, app: ASGIApp, guard: Guard, log: Log | None = None) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard, log: Listener | None = None) -> None:
         self._app = app
         self._guard = guard
         self._log = log

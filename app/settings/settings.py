@@ -6,11 +6,7 @@ from typing import Annotated, Literal, Self
 
 from platformdirs import user_cache_path
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 _MIB = 1 << 20
 
@@ -119,6 +115,9 @@ class Settings(BaseSettings):
         "info",
         description="What is logged: `info` has a line for each request (10 to 15 % of a warm "
         "image), `warning` only those that failed, `debug` also those of probes.",
+    )
+    traces: bool = Field(
+        False, description="Send a span of each request, as OpenTelemetry's OTEL_* variables say."
     )
 
     task_processes: Count = Field(
