@@ -48,6 +48,7 @@ class Service:
             duckdb_memory_bytes=settings.duckdb_memory_bytes,
             objects=object_limits(settings),
             count_read=meter.count_read,
+            store_counts=meter,
         )
         # A round trip takes no core, and no disk that would have to seek.
         remote_threads = settings.object_requests if self.catalog.is_remote else 0

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import psutil
 
 START_SECONDS = 60.0
 
@@ -85,6 +87,15 @@ class LiveServer:
     def post(self, path: str, body: Any) -> Answer:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.request("POST", path, {"content-type": "application/json"}, data)
+
+    def list_workers(self) -> list[psutil.Process]:
+        """The processes that the first one has started: workers, and one that indexes."""
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.Error):  # it ends this moment
+                if "spawn_main" in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
 
     def wait_for_log(self, text: str, seconds: float = 5) -> None:
         """Wait until the log has the text: lines are written a moment later."""

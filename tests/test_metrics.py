@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -279,9 +277,8 @@ def test_killed_workers_lose_no_count_and_leave_no_files(server: LiveServer) -> 
     labels = {"route": TEMPLATE, "status": "2xx"}
     counted = value(ask(server), "request_seconds_count", **labels)
     for _ in range(2):
-        for child in psutil.Process(server.process.pid).children(recursive=True):
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.send_signal(signal.SIGKILL)
+        for worker in server.list_workers():
+            worker.kill()
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:

@@ -1,5 +1,6 @@
 """A real service of objects in a real store, with faults between the two."""
 
+import re
 import ssl
 import subprocess
 import threading
@@ -14,7 +15,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from live_server import command, environment, image_path, start_server
+from live_server import LiveServer, command, environment, image_path, start_server
 from object_store import Folder, ObjectStore, Proxy, put_pack, set_environment
 from packs import draw_jpeg, record, write_images, write_instructions
 
@@ -91,6 +92,33 @@ def test_an_object_that_is_replaced_while_it_is_served(
         folder.put("A.parquet", near.with_name("A.parquet"))  # the same bytes have the same ETag
         for key in ("K0", "K9", "K35"):
             assert server.get(image_path("A", key)).body == PICTURES[key]
+
+
+def test_what_is_asked_of_a_store_is_counted(proxy: Proxy, folder: Folder, tmp_path: Path) -> None:
+    far = put_pack(write_pack(tmp_path / "pack"), folder, tmp_path)
+
+    def read_counts(server: LiveServer) -> dict[str, float]:
+        text = server.get("/metrics").body.decode()
+        found = re.findall(r"^mimicit_((?:range|store)_\S+) (\S+)$", text, re.MULTILINE)
+        return {name: float(value) for name, value in found}
+
+    with start_server(far, tmp_path / "c", **QUICK) as server:
+        before = read_counts(server)
+        proxy.faults.fail = 1
+        for _ in range(3):
+            assert server.get(image_path("A", "K0")).body == PICTURES["K0"]
+        after = read_counts(server)
+        counted = {name: after[name] - count for name, count in before.items()}
+        assert counted['range_cache_lookups_total{result="miss"}'] == 1
+        assert counted['range_cache_lookups_total{result="hit"}'] == 2
+        assert counted['store_requests_total{result="failed"}'] == 1
+        assert counted['store_requests_total{result="answered"}'] == 1
+        size_bytes = counted["store_received_bytes_total"]
+        assert len(PICTURES["K0"]) <= size_bytes < 2 * len(PICTURES["K0"]) + 70_000
+        proxy.faults.fail = 1000
+        assert server.get(image_path("A", "K39")).code == "source_unavailable"
+        text = server.get("/metrics").body.decode()
+        assert 'mimicit_refused_total{code="source_unavailable"} 1.0' in text
 
 
 def test_faults_on_the_way(proxy: Proxy, folder: Folder, tmp_path: Path) -> None:

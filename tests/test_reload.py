@@ -257,9 +257,7 @@ def test_bad_data_leave_the_catalog_that_is_served(
 
 
 def list_children(server: LiveServer) -> set[int]:
-    """The processes that the first one has started: workers, and the one that indexes."""
-    children = psutil.Process(server.process.pid).children()
-    return {child.pid for child in children if "spawn_main" in " ".join(child.cmdline())}
+    return {child.pid for child in server.list_workers()}
 
 
 def test_a_rebuild_that_is_killed_leaves_the_catalog_that_is_served(tmp_path: Path) -> None:
@@ -287,9 +285,8 @@ def test_a_worker_that_dies_comes_back_with_the_catalog_that_is_served(tmp_path:
         write_version(tmp_path, 1)
         assert run_reload(data, tmp_path / "c").returncode == 0
         revision = readiness(server)["revision"]
-        for child in psutil.Process(server.process.pid).children(recursive=True):
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.kill()
+        for worker in server.list_workers():
+            worker.kill()
         server.wait_until_ready()
         assert readiness(server)["revision"] == revision
         assert server.get(image_path("CHANGES", "K1")).body == picture(1, "K1")

@@ -180,8 +180,7 @@ def test_a_port_in_use_is_said(tmp_path: Path) -> None:
 
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     with start_server(write_pack(tmp_path), tmp_path / "c", workers=2) as server:
-        workers = psutil.Process(server.process.pid).children(recursive=True)
-        victims = [w for w in workers if "spawn_main" in " ".join(w.cmdline())]
+        victims = server.list_workers()
         assert len(victims) == 2
         for victim in victims:
             victim.kill()
@@ -214,9 +213,8 @@ def test_every_worker_serves_the_catalog_that_the_service_began_with(tmp_path: P
         revision = server.get_json("/readyz")["revision"]
         write_instructions(tmp_path / "a.json", {"J": record("another", "K0")})
         assert run("index", data, "--catalog-dir", tmp_path / "c").returncode == 0
-        for child in psutil.Process(server.process.pid).children(recursive=True):
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.kill()
+        for worker in server.list_workers():
+            worker.kill()
         server.wait_until_ready()
         assert server.get_json("/readyz")["revision"] == revision
         assert server.get("/v1/datasets/A/instructions/I").status == 200

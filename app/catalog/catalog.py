@@ -25,6 +25,7 @@ from app.group import Group
 from app.parquet.place import Place
 from app.parquet.reader import CountRead, PageCache, ignore_read
 from app.storage import LocalStorage, ObjectLimits, Objects, Storage, is_address
+from app.storage.counts import StoreCounts
 from app.storage.object_storage import ObjectStorage
 
 
@@ -46,6 +47,7 @@ class Catalog:
         duckdb_memory_bytes: int,
         objects: ObjectLimits | None = None,
         count_read: CountRead = ignore_read,
+        store_counts: StoreCounts | None = None,
     ) -> None:
         manifest = manifest or get_manifest(folder)
         self.folder = folder
@@ -54,7 +56,7 @@ class Catalog:
         self._rows = ParquetRows(self._database)
         self._store = UnitStore(folder / "units")
         self._storage = LocalStorage(max_open_files)
-        self._objects = ObjectStorage(Objects(objects or ObjectLimits()))
+        self._objects = ObjectStorage(Objects(objects or ObjectLimits(), store_counts))
         self._cache = PageCache(page_cache_bytes)
         # What is open, by unit, in this and in any catalog opened from it: LMDB opens a file once.
         self._opened: WeakValueDictionary[str, Any] = WeakValueDictionary()

@@ -51,6 +51,7 @@ def render(
     encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Given([*_requests(stock), *_reads(stock), *_catalog(catalog)]))
+    registry.register(_Given(_stores(stock)))
     registry.register(_Given(_reload(reload)))
     registry.register(_Given(_processes(stock.pids)))
     return encode(registry), content_type
@@ -121,6 +122,28 @@ def _reads(stock: Stock) -> Iterator[Metric]:
     pages.add_metric(["hit"], hits)
     pages.add_metric(["miss"], misses)
     yield pages
+
+
+def _stores(stock: Stock) -> Iterator[Metric]:
+    ranges = CounterMetricFamily(
+        "mimicit_range_cache_lookups",
+        "Lookups of ranges of objects on this machine's disk, by whether the range was there.",
+        labels=["result"],
+    )
+    ranges.add_metric(["hit"], stock.range_hits)
+    ranges.add_metric(["miss"], stock.range_misses)
+    yield ranges
+    asked = CounterMetricFamily(
+        "mimicit_store_requests",
+        "Requests to object stores, each attempt for itself, by whether there was an answer.",
+        labels=["result"],
+    )
+    asked.add_metric(["answered"], stock.store_answers)
+    asked.add_metric(["failed"], stock.store_failures)
+    yield asked
+    yield CounterMetricFamily(
+        "mimicit_store_received_bytes", "Bytes of objects that stores sent.", stock.store_bytes
+    )
 
 
 def _catalog(catalog: CatalogState) -> Iterator[Metric]:

@@ -18,7 +18,7 @@ BOUNDS_SECONDS = (
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 OTHER_ROUTE = "other"
 # Codes of problems that refuse what could have been answered at another time.
-REFUSALS = ("unauthorized", "rate_limited", "overloaded", "source_changed")
+REFUSALS = ("unauthorized", "rate_limited", "overloaded", "source_changed", "source_unavailable")
 
 _BOUNDS_NS = tuple(round(seconds * 1e9) for seconds in BOUNDS_SECONDS)
 _BUCKETS = len(_BOUNDS_NS) + 1
@@ -36,8 +36,9 @@ class Way(IntEnum):
 
 
 # Cells of a row.
-_PID, _IN_FLIGHT, _SUBSTITUTED = range(3)
-_WAYS = 3
+_PID, _IN_FLIGHT, _SUBSTITUTED, _RANGE_HITS, _RANGE_MISSES = range(5)
+_STORE_ANSWERS, _STORE_FAILURES, _STORE_BYTES = range(5, 8)
+_WAYS = 8
 _REFUSALS = _WAYS + len(Way)
 _ROUTES = _REFUSALS + len(REFUSALS)
 
@@ -60,6 +61,11 @@ class Stock:
     pids: list[int]
     in_flight: int
     substituted: int
+    range_hits: int
+    range_misses: int
+    store_answers: int
+    store_failures: int
+    store_bytes: int
     reads: dict[Way, int]
     refused: dict[str, int]
     sent_bytes: dict[str, int]
@@ -69,8 +75,8 @@ class Stock:
 class Meter:
     """Counts for one worker; `close` it when done.
 
-    The workers of a service have the same routes and the same folder. Only reads are counted on
-    other threads than the event loop's.
+    The workers of a service have the same routes and the same folder. Only reads, and what is asked
+    of stores, are counted on other threads than the event loop's.
     """
 
     def __init__(self, routes: Iterable[str] = (), folder: Path | None = None) -> None:
@@ -108,6 +114,17 @@ class Meter:
         with self._lock:
             self._values[_WAYS + way] += 1
 
+    def count_range(self, *, is_kept: bool) -> None:
+        """A range of an object was looked for among those kept on disk; threads may say so."""
+        with self._lock:
+            self._values[_RANGE_HITS if is_kept else _RANGE_MISSES] += 1
+
+    def count_asked(self, *, is_answered: bool, size_bytes: int) -> None:
+        """An object store was asked once, for so many bytes; threads may say so."""
+        with self._lock:
+            self._values[_STORE_ANSWERS if is_answered else _STORE_FAILURES] += 1
+            self._values[_STORE_BYTES] += size_bytes
+
     def count_substituted(self, samples: int) -> None:
         """So many samples of a batch took the place of others."""
         self._values[_SUBSTITUTED] += samples
@@ -126,6 +143,11 @@ class Meter:
             pids=[int(row[_PID]) for row in alive],
             in_flight=sum(int(row[_IN_FLIGHT]) for row in alive),
             substituted=totals[_SUBSTITUTED],
+            range_hits=totals[_RANGE_HITS],
+            range_misses=totals[_RANGE_MISSES],
+            store_answers=totals[_STORE_ANSWERS],
+            store_failures=totals[_STORE_FAILURES],
+            store_bytes=totals[_STORE_BYTES],
             reads={way: totals[_WAYS + way] for way in Way},
             refused=dict(zip(REFUSALS, totals[_REFUSALS:], strict=False)),
             sent_bytes={route: totals[self._at[route]] for route in self._routes},

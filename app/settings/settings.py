@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     )
     max_connections: Count = Field(
         10_000,
-        description="Connections of a worker, idle ones included: each takes a descriptor.",
+        description="Connections of a worker, idle ones too; at most what its descriptors allow.",
     )
     max_head_bytes: Count = Field(
         65_536,
@@ -162,7 +162,8 @@ class Settings(BaseSettings):
         description="Decoded pages kept in each worker, for those codecs: two pages of 100 MB.",
     )
     max_open_files: Count = Field(
-        512, description="Source files each worker keeps open, half of the usual limit of 1,024."
+        512,
+        description="Source files each worker keeps open; at most a quarter of its descriptors.",
     )
     read_threads: Count = Field(
         8, description="Reads of a worker that wait for a disk at the same time."

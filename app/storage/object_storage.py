@@ -60,11 +60,14 @@ class ObjectStorage:
         if not (wait or is_fresh):
             raise WouldBlockError
         if self._cache and self._cache.read_into(stamp, offset, buffers, wait=wait):
+            self._objects.counts.count_range(is_kept=True)
             if not is_fresh:
                 self.check(stamp)
             return
         if not wait:
             raise WouldBlockError
+        if self._cache:
+            self._objects.counts.count_range(is_kept=False)
         self._read(stamp, offset, buffers)
         self._keep(stamp, offset, buffers)
 

@@ -32,6 +32,7 @@ from app.storage.address import (
     part_order,
     split_address,
 )
+from app.storage.counts import NoCounts, StoreCounts
 from app.storage.limits import ObjectLimits
 from app.storage.stamp import FileStamp, is_changed
 
@@ -48,8 +49,9 @@ _SAID = re.compile(r"<Message>([^<]+)</Message>")
 class Objects:
     """Objects by address; threads share it. Its stores open when they are first asked for."""
 
-    def __init__(self, limits: ObjectLimits) -> None:
+    def __init__(self, limits: ObjectLimits, counts: StoreCounts | None = None) -> None:
         self.limits = limits
+        self.counts: StoreCounts = counts or NoCounts()
         self._stores: dict[str, Any] = {}
         self._lock = Lock()
 
@@ -126,7 +128,7 @@ class Objects:
             return data
 
         try:
-            return self._ask(where, get)
+            return self._ask(where, get, length)
         except PreconditionError:
             raise is_changed(stamp, "another object was put in its place") from None
         except DamagedFileError as error:
@@ -151,14 +153,17 @@ class Objects:
         except ValueError as error:
             raise UnsupportedError(str(error)) from error
 
-    def _ask(self, where: Address, call: Callable[[Any], T]) -> T:
-        """What the store answers; asked again while it fails, a little later each time."""
+    def _ask(self, where: Address, call: Callable[[Any], T], size_bytes: int = 0) -> T:
+        """What the store answers, so many bytes of an object; asked again while it fails, a little
+        later each time."""
         for attempt in range(self.limits.retries + 1):
             if attempt:
                 backoff = _FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1)
                 time.sleep(min(backoff, _MAX_BACKOFF_SECONDS))
             try:
-                return call(self._open(where.root))
+                answer = call(self._open(where.root))
+                self.counts.count_asked(is_answered=True, size_bytes=size_bytes)
+                return answer
             except FileNotFoundError as error:
                 raise DamagedFileError(f"{where} is missing") from error
             except PreconditionError:
@@ -166,6 +171,7 @@ class Objects:
             except InvalidPathError as error:
                 raise UnsupportedError(f"{where} is no name of an object: {error}") from error
             except (BaseError, OSError) as error:
+                self.counts.count_asked(is_answered=False, size_bytes=0)
                 is_refusal = isinstance(error, PermissionDeniedError | UnauthenticatedError)
                 if is_refusal or _REFUSED.search(str(error)):
                     raise SourceUnavailableError(
