@@ -1,12 +1,14 @@
 """Thousands of idle connections, and hundreds of slow ones, beside normal traffic."""
 
 import asyncio
+import os
 import resource
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from unittest import mock
 
 from benchmarks.endurance.connection import Connection, CutOffError, UnansweredError, connect
 from benchmarks.endurance.load import Load, under_load
@@ -18,6 +20,7 @@ from benchmarks.servers import Server, mimicit
 
 _WORKERS = 2
 _NORMAL = 16
+_SETTINGS = {"MIMICIT_KEEP_ALIVE_SECONDS": "3600"}  # else the idle ones are closed after 30 s
 _HEAD = b"GET /v1/datasets HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: " + b"x" * 1000
 _DRIP_SECONDS = 0.5
 _OPEN_AT_ONCE = 50  # of connections that are made: fewer than a listener's queue holds
@@ -30,7 +33,8 @@ def run(seconds: float, idle: int, slow: int, pictures: int) -> Iterator[Result]
     result = Result(
         "Idle and slow connections",
         f"{_NORMAL} connections ask as in the mixed load, for {seconds:.0f} s each time, two "
-        "workers. An idle connection has had one answer and asks for no more. Of the slow ones "
+        "workers. An idle connection has had one answer and asks for no more, and may stay for an "
+        "hour (keep_alive_seconds). Of the slow ones "
         f"half send a request of a byte each {_DRIP_SECONDS} s, again and again as they are "
         "answered 408; the other half ask for a batch of pictures and take 4 KB of it a second.",
         _COLUMNS,
@@ -39,7 +43,10 @@ def run(seconds: float, idle: int, slow: int, pictures: int) -> Iterator[Result]
     with tempfile.TemporaryDirectory() as name:
         pack = write_pack(Path(name) / "data", pictures)
         catalogs = Path(name) / "catalogs"
-        with mimicit(pack.data_yaml, catalogs, workers=_WORKERS) as server:
+        with (
+            mock.patch.dict(os.environ, _SETTINGS),
+            mimicit(pack.data_yaml, catalogs, workers=_WORKERS) as server,
+        ):
             asyncio.run(_measure(result, server, Judge([pack]), seconds, idle, slow))
     yield result
 
