@@ -31,7 +31,9 @@ def list_missed(results: Iterator[Result], *but: str) -> list[str]:
 
 
 def test_mixed_load() -> None:
-    assert list_missed(mixed.run(5, connections=64, pictures=60), "memory is flat") == []
+    assert (
+        list_missed(mixed.run(5, connections=64, pictures=60), "mixed load: memory is flat") == []
+    )
 
 
 def test_idle_and_slow_connections() -> None:

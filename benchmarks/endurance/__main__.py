@@ -16,6 +16,9 @@ _COMMAND = "python -m benchmarks.endurance --write docs/endurance.md"
 _CAVEATS = (
     "One machine, virtual and shared with other work; the clients are one process of it, and take "
     "more of the cores than the service does.",
+    "What the death of a replica does behind nginx and on Ray Serve, and of a machine, is not here "
+    "but in `tests/test_nginx.py` and `tests/test_serve_cluster.py`: no wrong answer, and no "
+    "request of `mimicit_client` lost.",
 )
 _PICTURES = 1000
 

@@ -72,8 +72,8 @@ async def _measure(
     failed = (alone.failed + beside_idle.failed + both.failed).total()
     times = both.quantile_ms(0.99) / max(alone.quantile_ms(0.99), 1e-9)
     result.goals += [
-        Goal("no wrong answer", f"{wrong:,}", not wrong),
-        Goal("no failed request", f"{failed:,}", not failed),
+        Goal("idle and slow connections: no wrong answer", f"{wrong:,}", not wrong),
+        Goal("idle and slow connections: no failed request", f"{failed:,}", not failed),
         Goal("idle connections are answered afterwards", f"{answered:,}", answered == idle),
         Goal("p99 beside all of them at most twice that beside nobody", f"{times:.2f}", times <= 2),
     ]

@@ -71,9 +71,11 @@ def _judge(result: Result, tallies: list[Tally], held: list[float]) -> None:
     count = sum(tally.count for tally in tallies)
     wrong = sum(tally.wrong_count for tally in tallies)
     failed = sum(tally.failed.total() for tally in tallies)
-    result.goals.append(Goal("no wrong answer", f"{wrong:,} of {count:,}", not wrong))
-    result.goals.append(Goal("no failed request", f"{failed:,} of {count:,}", not failed))
+    result.goals.append(Goal("mixed load: no wrong answer", f"{wrong:,} of {count:,}", not wrong))
+    result.goals.append(
+        Goal("mixed load: no failed request", f"{failed:,} of {count:,}", not failed)
+    )
     growth = held[-1] / held[1] - 1
     measured = f"{growth:+.1%} from the second tenth to the last"
-    result.goals.append(Goal("memory is flat", measured, growth <= _MOST_GROWTH))
+    result.goals.append(Goal("mixed load: memory is flat", measured, growth <= _MOST_GROWTH))
     result.notes += [line for tally in tallies for line in tally.wrong]

@@ -39,7 +39,9 @@ def run_faults(
     tallies = asyncio.run(_run(result, faults, port, judge, connections, seconds))
     count = sum(tally.count for tally in tallies)
     wrong = sum(tally.wrong_count for tally in tallies)
-    result.goals.append(Goal("no wrong answer", f"{wrong:,} of {count:,}", not wrong))
+    result.goals.append(
+        Goal(f"{result.title}: no wrong answer", f"{wrong:,} of {count:,}", not wrong)
+    )
     result.notes += [line for tally in tallies for line in tally.wrong]
 
 
@@ -63,12 +65,16 @@ async def _run(
             figures = (f"{during.right_count:,}", f"{during.wrong_count + after.wrong_count:,}")
             failures = (during.describe_failed(), after.describe_failed())
             result.rows.append((fault.name, *figures, *failures))
-            may = " or ".join(sorted(fault.allowed)) or "nothing"
-            if fault.most is not None:
-                may += f", at most {fault.most:,} times"
-            what = f"{fault.name}: {may} fails, and nothing after it was mended"
-            result.goals.append(Goal(what, " and ".join(failures), is_met))
+            result.goals.append(Goal(_describe(fault), ", then ".join(failures), is_met))
     return tallies
+
+
+def _describe(fault: Fault) -> str:
+    if not fault.allowed:
+        return f"{fault.name}: no request fails"
+    reasons = " or ".join(sorted(fault.allowed))
+    most = "" if fault.most is None else f" (at most {fault.most:,})"
+    return f"{fault.name}: requests only fail as {reasons}{most}, and none once it is mended"
 
 
 async def _run_one(fault: Fault, load: Load, seconds: float) -> tuple[Tally, Tally]:
