@@ -19,7 +19,7 @@ from app.batches.read import Failures, Keep, ReadImages, read_samples
 from app.batches.sample import Sample, Wanted
 from app.budget import Budget
 from app.catalog.catalog import Catalog
-from app.catalog.image_runs import Run, read_run, split_runs
+from app.catalog.image_runs import RunReader, split_runs
 from app.catalog.image_source import ImageSource
 from app.errors import MimicitError, TooLargeError
 from app.group import Group
@@ -233,13 +233,9 @@ class Batcher:
         self, wanted: list[Wanted], numbers: Iterable[int]
     ) -> Iterator[tuple[int, Read]]:
         """The images of those numbers, read on the threads for reads, neighbours together."""
-        for run, found in self._reads.map(_read_run, split_runs(wanted, numbers)):
+        for run, found in self._reads.map(RunReader().read, split_runs(wanted, numbers)):
             for (at, (_, place)), stored in zip(run, found, strict=True):
                 yield at, (stored, place.form)
-
-
-def _read_run(run: Run) -> tuple[Run, list[Stored | MimicitError]]:
-    return run, read_run(run)
 
 
 def _read_stored(image: Wanted, *, wait: bool = True, is_checked: bool = False) -> Read:

@@ -50,6 +50,17 @@ class _RefusedError(Exception):
     """The request is not taken: the parser stops."""
 
 
+class _Trailers(list[tuple[bytes, bytes]]):
+    """Headers behind a body, which nobody reads: they are passed over, up to a bound."""
+
+    left_bytes = 0
+
+    def append(self, header: tuple[bytes, bytes]) -> None:
+        self.left_bytes -= len(header[0]) + len(header[1])
+        if self.left_bytes < 0:
+            raise _RefusedError
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with bounds; what is over them is answered plainly, and the connection
     closed. One timer looks after a connection, and none after each request; super() would take
@@ -66,6 +77,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._may_be_large = False
         self._refusal = HTTPStatus.BAD_REQUEST
         self._is_ending = False
+        self._trailers = _Trailers()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -108,6 +120,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
                 raise _RefusedError
         HttpToolsProtocol.on_headers_complete(self)
+        self.headers = self._trailers
+        self._trailers.left_bytes = self._bounds.head_bytes
         if self._is_ending:
             self.cycle.keep_alive = False
 

@@ -51,10 +51,11 @@ class Live:
         self.service.close()
 
     async def _look(self, source: OrdersSource) -> None:
-        seen = source.look()
-        if seen is None or seen == self._seen:
-            return
+        seen = self._seen
         try:
+            seen = source.look()
+            if seen is None or seen == self._seen:
+                return
             orders = source.read()
             await self._do(orders)
             source.follow(orders.number)

@@ -83,7 +83,8 @@ class OrdersFolder:
         self._path = folder / _FILE_NAME
 
     def post(self, orders: Orders) -> None:
-        """Put the orders in place of those before."""
+        """Put the orders in place of those before; raises OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         _replace(self._path, msgspec.json.encode(orders))
 
     def look(self) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ _POLL_SECONDS = 0.1
 _CLEAN_SECONDS = 2.0
 _MAX_CLEAN_SECONDS = 600.0
 _MAX_MESSAGE = 4000
+_CLOSE_SECONDS = 5.0  # a look at a store that hangs ends with the process
 
 _log = logging.getLogger("mimicit.reload")
 
@@ -73,7 +75,14 @@ class Reloader(threading.Thread):
         self._is_closed = True
         self._woken.set()
         if self.ident is not None:
-            self.join()
+            self.join(_CLOSE_SECONDS)
+
+    def keep_posted(self) -> None:
+        """Post the orders again if something took them away, as what cleans temporary folders does:
+        a worker that comes later needs them."""
+        if self._orders.look() is None:
+            with suppress(OSError):
+                self._orders.post(self._posted)
 
     def run(self) -> None:
         """Look whenever asked to, or when `watch_seconds` are over and the data are others, and
@@ -91,7 +100,10 @@ class Reloader(threading.Thread):
                 found = self._look()
                 if is_asked or (found == last != seen):
                     seen = found
-                    self._reload()
+                    try:
+                        self._reload()
+                    except OSError as error:  # orders could not be written: the disk may be full
+                        _log.error("a reload could not be told of: %s", error)
                     clean_seconds = _CLEAN_SECONDS
                 last = found
             if clean_seconds:
@@ -112,8 +124,8 @@ class Reloader(threading.Thread):
         def report(progress: Progress) -> None:
             self._say(before, Reload(number, "running", began, progress.doing))
 
-        report(Progress("looking at the data"))
         try:
+            report(Progress("looking at the data"))
             manifest = rebuild(self._mounted.build, self._settings, report, lambda: self._is_closed)
             if manifest == before:
                 self._end(before, number, "unchanged", f"revision {before.revision}")

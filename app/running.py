@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from app.catalog.holds import is_at
+
 
 class Running(msgspec.Struct, frozen=True):
     """A service: its first process, and the folder it shares with its workers."""
@@ -31,17 +33,26 @@ def announce(folder: Path, orders: Path) -> Iterator[None]:
     path = services / f"{host}-{os.getpid()}"
     try:
         services.mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        descriptor = _lock(path)
     except OSError:
         yield
         return
     try:
-        # Whoever asks whether it is locked has it for a moment.
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.pwrite(descriptor, msgspec.json.encode(Running(host, os.getpid(), str(orders))), 0)
         yield
     finally:
         path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock(path: Path) -> int:
+    """A descriptor of the file, which it holds alone."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        # Whoever asks whether it is locked has it for a moment, and removes it if it was not.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if is_at(descriptor, path):
+            return descriptor
         os.close(descriptor)
 
 

@@ -38,7 +38,7 @@ class Reload(BaseModel):
         description="`failed`: the catalog before is served still, and `message` says why."
     )
     since: float = Field(description="When that became so, in Unix time.")
-    message: str
+    message: str = Field(description="Empty for who has no token where tokens are needed.")
 
 
 class Readiness(BaseModel):

@@ -142,6 +142,11 @@ class _Supervisor(Multiprocess):
             one.close()
         super().terminate_all()
 
+    def keep_subprocess_alive(self) -> None:
+        """Start workers again that have ended, with the orders that they need; twice a second."""
+        self.reloader.keep_posted()
+        super().keep_subprocess_alive()
+
     def handle_hup(self) -> None:
         """Have the data looked at."""
         self.reloader.ask()

@@ -9,7 +9,7 @@ from typing import TypeVar
 from app.batcher import Batcher
 from app.catalog.catalog import Catalog
 from app.catalog.dataset import Dataset
-from app.catalog.image_runs import read_run, split_runs
+from app.catalog.image_runs import RunReader, split_runs
 from app.catalog.image_source import ImageSource
 from app.catalog.instructions import Instruction, InstructionPage, InstructionTable
 from app.catalog.manifest import Manifest
@@ -73,6 +73,7 @@ class Service:
 
     def close(self) -> None:
         """Finish what is in flight and unmap the catalog."""
+        self.catalog.stop()
         self.batches.close()
         self._lookups.close()
         self._reads.close()
@@ -134,8 +135,7 @@ class Service:
         found: list[bytes | MimicitError] = [_no_image()] * len(places)
         there = {at: (source, place) for at, place in enumerate(places) if place}
         cold = [at for at, (_, place) in there.items() if place.is_readable]
-        runs = list(split_runs(there, cold))
-        for run, stored in zip(runs, self._reads.map(read_run, runs), strict=True):
+        for run, stored in self._reads.map(RunReader().read, split_runs(there, cold)):
             for (at, (_, place)), one in zip(run, stored, strict=True):
                 found[at] = one if isinstance(one, MimicitError) else _decode(one, place)
         for at in there.keys() - cold:

@@ -149,6 +149,7 @@ class Faults:
 
     cut_off: int = 0  # the body ends in its middle
     fail: int = 0  # status 500
+    flip: int = 0  # a bit in its middle is another
     stall: int = 0  # the body stops in its middle, and the connection stays
     slow_seconds: float = 0  # before each answer
     wrong_etag: bool = False
@@ -228,6 +229,9 @@ class Proxy:
         if answer.getheader("content-length") is None:
             handler.send_header("content-length", str(len(data)))
         handler.end_headers()
+        if is_object and data and self.faults.take("flip"):
+            middle = len(data) // 2
+            data = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
         if not is_object or not data:
             handler.wfile.write(data)
         elif self.faults.take("cut_off"):

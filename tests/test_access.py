@@ -19,7 +19,7 @@ from packs import draw_jpeg, record, write_images, write_instructions
 
 from app.access.rates import Rates
 from app.access.sessions import COOKIE, Sessions, read_cookie
-from app.access.tokens import Tokens, TokensError
+from app.access.tokens import Holder, Tokens, TokensError
 from app.routes.sign_in import find_local
 
 ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
@@ -109,6 +109,26 @@ def test_the_file_may_change_and_a_bad_one_changes_nothing(
 
 
 # --- sessions ---
+
+
+def test_a_change_that_can_not_be_read_at_once_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, clock = tmp_path / "tokens", Clock()
+    file.write_text(f"ann: {ANN}\nbob: {BOB}\n")
+    tokens = Tokens(file, None, clock)
+    file.write_text(f"ann: {ANN}\n")
+    with monkeypatch.context() as patch:
+
+        def fail(_: Path) -> list[Holder]:
+            raise TokensError("too many open files")
+
+        patch.setattr("app.access.tokens._read", fail)
+        clock.now += 2
+        assert tokens.find(BOB) is not None
+    clock.now += 2
+    assert tokens.find(BOB) is None
+    assert tokens.find(ANN) is not None
 
 
 def test_a_session_ends_with_its_time_and_with_its_token(tmp_path: Path) -> None:
@@ -291,6 +311,9 @@ def test_a_browser_signs_in_and_out(server: LiveServer) -> None:
     for wanted in (path, "/docs", "/v1/datasets", "/metrics"):
         for _ in range(3):  # of either worker
             assert server.request("GET", wanted, {"cookie": f"a=b; {cookie}"}).ok
+    # As a proxy in front may add.
+    both = {"cookie": cookie, "authorization": "Basic YTpi"}
+    assert server.request("GET", "/v1/datasets", both).ok
     out = server.request("POST", "/sign-out", {"cookie": cookie})
     assert (out.status, out.headers["location"]) == (303, "/sign-in")
     assert re.search("max-age=0", out.headers["set-cookie"], re.IGNORECASE)

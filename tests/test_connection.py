@@ -163,6 +163,33 @@ def test_a_body_without_end_is_closed(server: LiveServer, head: bytes) -> None:
     assert server.get(PATH.decode()).ok
 
 
+def test_trailers_without_end_are_closed(server: LiveServer) -> None:
+    trailers = b"".join(b"x-%d: %s\r\n" % (n, b"a" * 1000) for n in range(100))
+    with connect(server) as client:
+        client.sendall(post("Transfer-Encoding: chunked", b"2\r\n{}\r\n0\r\n"))
+        sent = 0
+        try:
+            while sent < 100_000_000:
+                client.sendall(trailers)
+                sent += len(trailers)
+        except OSError:
+            pass
+        # What the systems' buffers hold between the two is sent, too.
+        assert sent < 20_000_000
+    assert server.get(PATH.decode()).ok
+
+
+def test_a_few_trailers_are_passed_over(server: LiveServer) -> None:
+    with connect(server) as client:
+        body = b"2\r\n{}\r\n0\r\nx-a: 1\r\nx-b: 2\r\n\r\n"
+        client.sendall(
+            post("Transfer-Encoding: chunked", body) + GET + b"Connection: close\r\n\r\n"
+        )
+        answers = read_all(client)
+        assert answers.startswith(b"HTTP/1.1 422 ")
+        assert answers.endswith(draw_jpeg(1))
+
+
 def test_a_declared_body_that_is_too_large_is_413(server: LiveServer) -> None:
     with connect(server) as client:
         client.sendall(post("Content-Length: 100000000", b" " * 120_000))

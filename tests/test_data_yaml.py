@@ -476,6 +476,7 @@ IMAGE_TEXT:
         ("s3:///a", "names no object"),
         ("https://u:secret@b/a", "https://b/… has a user"),
         ("https://b/a?signature=secret", "a query"),
+        ("https://b/a%2Fb", "a slash as %2F"),
     ],
 )
 def test_addresses_that_name_no_object_are_refused(

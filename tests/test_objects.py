@@ -16,7 +16,7 @@ from parquet_files import table_of, write
 from app.catalog.build import build_catalog, is_fresh
 from app.catalog.catalog import Catalog
 from app.catalog.image_file import FileFacts, index_file
-from app.catalog.image_runs import read_run, split_runs
+from app.catalog.image_runs import RunReader, split_runs
 from app.catalog.limits import BuildLimits
 from app.catalog.tools import BuildTools
 from app.data_yaml import load_data_yaml
@@ -306,7 +306,7 @@ def test_the_same_catalog_as_from_files(
             proxy.faults.requests.clear()
             runs = list(split_runs([(source, place) for _, place in keys], range(len(keys))))
             for run in runs:
-                for (number, _), stored in zip(run, read_run(run), strict=True):
+                for (number, _), stored in zip(run, RunReader().read(run)[1], strict=True):
                     assert isinstance(stored, bytes | memoryview)
                     assert bytes(stored) == values[keys[number][0]]
             files = len(source.facts.files)

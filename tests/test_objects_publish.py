@@ -175,6 +175,18 @@ def test_a_damaged_one_is_refused(
     assert not list((tmp_path / "replica").rglob(".tmp-*"))
 
 
+@pytest.mark.parametrize("name", ["nothing", "../nothing"])
+def test_an_address_without_a_catalog_is_said(
+    name: str, proxy: Proxy, folder: Folder, tmp_path: Path
+) -> None:
+    address = f"{folder.address}/{name}"
+    done = run("serve", "--catalog", address, "--port", "0", "--catalog-dir", tmp_path / "c")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    said = "is no name of an object" if ".." in name else f"--publish {address}"
+    assert said in done.stderr
+
+
 def test_what_is_no_address(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="is of no scheme that is read"):
         fetch(str(tmp_path), tmp_path / "replica")

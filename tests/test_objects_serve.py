@@ -1,5 +1,6 @@
 """A real service of objects in a real store, with faults between the two."""
 
+import base64
 import re
 import ssl
 import subprocess
@@ -12,8 +13,9 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
+import pandas as pd
 import pytest
 from live_server import LiveServer, command, environment, image_path, start_server
 from object_store import Folder, ObjectStore, Proxy, put_pack, set_environment
@@ -92,6 +94,67 @@ def test_an_object_that_is_replaced_while_it_is_served(
         folder.put("A.parquet", near.with_name("A.parquet"))  # the same bytes have the same ETag
         for key in ("K0", "K9", "K35"):
             assert server.get(image_path("A", key)).body == PICTURES[key]
+
+
+@pytest.mark.parametrize("codec", ["snappy", "zstd", "none"])
+def test_a_bit_that_is_lost_on_the_way_is_fetched_again(
+    codec: Literal["snappy", "zstd", "none"], proxy: Proxy, folder: Folder, tmp_path: Path
+) -> None:
+    near = write_pack(tmp_path / "pack")
+    texts = [base64.b64encode(one).decode() for one in PICTURES.values()]
+    frame = pd.DataFrame({"base64": texts}, index=list(PICTURES))
+    frame.to_parquet(near.with_name("A.parquet"), compression=None if codec == "none" else codec)
+    far = put_pack(near, folder, tmp_path)
+    with start_server(far, tmp_path / "c", **QUICK) as server:
+        for key in ("K0", "K20"):
+            proxy.faults.flip = 1
+            assert server.get(image_path("A", key)).body == PICTURES[key]
+            proxy.faults.requests.clear()
+            assert server.get(image_path("A", key)).body == PICTURES[key]
+            assert proxy.faults.requests == []  # what came the second time is kept
+        proxy.faults.flip = 1
+        keys = ["K30", "K31", "K32"]
+        lookup = server.post("/v1/images:lookup", {"dataset": "A", "keys": keys}).json()
+        assert [base64.b64decode(one["base64"]) for one in lookup["items"]] == [
+            PICTURES[key] for key in keys
+        ]
+
+
+def test_what_is_kept_is_not_fetched_again_with_its_neighbours(
+    proxy: Proxy, folder: Folder, tmp_path: Path
+) -> None:
+    far = put_pack(write_pack(tmp_path / "pack"), folder, tmp_path)
+    body = {"dataset": "A", "keys": list(PICTURES)[:6]}
+    with start_server(far, tmp_path / "c", **QUICK) as server:
+        first = server.post("/v1/images:lookup", body)
+        time.sleep(QUICK["object_check_seconds"] + 0.1)
+        proxy.faults.requests.clear()
+        assert server.post("/v1/images:lookup", body).body == first.body
+        assert [one.split()[0] for one in proxy.faults.requests] == ["HEAD"]
+
+
+def test_a_store_that_is_down_is_not_asked_for_every_image(
+    proxy: Proxy, folder: Folder, tmp_path: Path
+) -> None:
+    (tmp_path / "pack").mkdir()
+    data, random = tmp_path / "pack" / "data.yaml", Random(0)
+    keys = [f"K{n}" for n in range(12)]
+    images: dict[str, bytes | None] = {}
+    for key in keys:  # each too far from the next to be fetched with it
+        images |= {key: draw_jpeg(1), f"{key} filler": random.randbytes(1_200_000)}
+    write_images(data.with_name("A.parquet"), images)
+    write_instructions(data.with_name("A.json"), {"I": record("q", "K0")})
+    data.write_text("IMAGE_TEXT: {A: {mimicit_path: A.json, images_path: A.parquet}}")
+    far = put_pack(data, folder, tmp_path)
+    settings = QUICK | {"range_cache_bytes": 0, "object_requests": 2, "read_threads": 2}
+    with start_server(far, tmp_path / "c", **settings) as server:
+        proxy.faults.fail = 1000
+        proxy.faults.requests.clear()
+        body = {"dataset": "A", "keys": keys}
+        items = server.post("/v1/images:lookup", body).json()["items"]
+        assert {one["error"]["code"] for one in items} == {"source_unavailable"}
+        # Those that two threads had begun, each with its retries.
+        assert 0 < len(proxy.faults.requests) <= 3 * (1 + QUICK["object_retries"])
 
 
 def test_what_is_asked_of_a_store_is_counted(proxy: Proxy, folder: Folder, tmp_path: Path) -> None:

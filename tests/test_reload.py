@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -277,6 +278,53 @@ def test_a_rebuild_that_is_killed_leaves_the_catalog_that_is_served(tmp_path: Pa
         assert load.failed == []
         assert found["revision"] != revision
         assert server.get(image_path("CHANGES", "K1")).body == picture(1, "K1")
+
+
+def find_shared(tmpdir: Path) -> Path:
+    """The folder that a service's processes share."""
+    (found,) = tmpdir.glob("mimicit-*/orders.json")
+    return found.parent
+
+
+def test_a_folder_that_is_cleaned_away_takes_no_worker_with_it(tmp_path: Path) -> None:
+    data, tmpdir = write_version(tmp_path, 0), tmp_path / "tmp"
+    tmpdir.mkdir()
+    with start_server(data, tmp_path / "c", tmpdir=tmpdir) as server:
+        shutil.rmtree(find_shared(tmpdir))
+        wait_for(lambda: list(tmpdir.glob("mimicit-*/orders.json")))
+        for worker in server.list_workers():
+            worker.kill()
+        server.wait_until_ready()
+        write_version(tmp_path, 1)
+        done = run_reload(data, tmp_path / "c")
+        assert done.returncode == 0, done.stderr
+        assert server.get(image_path("CHANGES", "K1")).body == picture(1, "K1")
+
+
+def test_orders_that_can_not_be_written_end_no_reload_for_good(tmp_path: Path) -> None:
+    data, tmpdir = write_version(tmp_path, 0), tmp_path / "tmp"
+    tmpdir.mkdir()
+    with start_server(data, tmp_path / "c", tmpdir=tmpdir) as server:
+        in_the_way = find_shared(tmpdir) / ".new-orders.json"
+        in_the_way.mkdir()
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("a reload could not be told of")
+        in_the_way.rmdir()
+        write_version(tmp_path, 1)
+        done = run_reload(data, tmp_path / "c")
+        assert done.returncode == 0, done.stderr
+        assert server.get(image_path("CHANGES", "K1")).body == picture(1, "K1")
+
+
+def test_messages_that_name_files_are_for_those_with_a_token(tmp_path: Path) -> None:
+    data, token = write_version(tmp_path, 0), "0123456789abcdef"
+    with start_server(data, tmp_path / "c", tokens=f"ann: {token}") as server:
+        post_yaml(tmp_path, "IMAGE_TEXT: [")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for_outcome(server, "failed", 1)
+        assert readiness(server)["reload"]["message"] == ""
+        known = server.get("/readyz", authorization=f"Bearer {token}").json()
+        assert str(data) in known["reload"]["message"]
 
 
 def test_a_worker_that_dies_comes_back_with_the_catalog_that_is_served(tmp_path: Path) -> None:

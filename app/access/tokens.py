@@ -83,8 +83,8 @@ class Tokens:
             stamp = _stamp(self._file)
             if stamp == self._stamp:
                 return
-            self._stamp = stamp
             self._take(_read(self._file))
+            self._stamp = stamp  # not before: a file that can not be read is read again
         except TokensError as error:
             if str(error) != self._complaint:  # once, and not once a second
                 _log.error("the tokens stay what they were: %s", error)
@@ -150,4 +150,4 @@ def _stamp(file: Path) -> object:
         stat = file.stat()
     except OSError as error:
         raise TokensError(f"{file} can not be read ({error.strerror or error})") from error
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino

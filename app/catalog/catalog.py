@@ -83,7 +83,12 @@ class Catalog:
         other = copy(self)
         other._open(manifest)
         self._storage.let_go()
+        self._objects.let_go()
         return other
+
+    def stop(self) -> None:
+        """Let no read wait any longer for a store that fails."""
+        self._objects.close()
 
     def close(self) -> None:
         """Unmap everything, also of the catalogs that were opened from this one."""

@@ -38,7 +38,7 @@ class Hold:
             except OSError:  # a file system without locks
                 os.close(descriptor)
                 return
-            if _is_at(descriptor, path):
+            if is_at(descriptor, path):
                 self._descriptor = descriptor
             else:
                 os.close(descriptor)
@@ -109,7 +109,8 @@ def _read_units(path: Path) -> set[str]:
         return set()
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether the descriptor is of the file that is at the path now."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:

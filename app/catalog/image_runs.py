@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from app.catalog.image_source import ImageSource
-from app.errors import MimicitError
+from app.errors import MimicitError, SourceUnavailableError
 from app.parquet.place import Place
 from app.parquet.reader import Span, Stored, ValueReader
 from app.storage import Storage, WouldBlockError
@@ -15,6 +15,7 @@ _RUN_BYTES = 8 << 20  # a thread holds one, so 32 of them take 256 MB
 
 Image = tuple[ImageSource, Place]
 Run = list[tuple[int, Image]]  # with the number that each image has
+Found = list[Stored | MimicitError]
 
 
 def where(image: Image) -> tuple[int, int, int]:
@@ -52,11 +53,35 @@ def split_runs(
         yield run
 
 
-def read_run(run: Run) -> list[Stored | MimicitError]:
+class RunReader:
+    """Reads the runs of one request, on several threads; once a store does not answer, after all
+    its retries, the runs that are left are not asked for."""
+
+    def __init__(self) -> None:
+        self._down: SourceUnavailableError | None = None
+
+    def read(self, run: Run) -> tuple[Run, Found]:
+        """The run, and the stored bytes of its images, or of each the error."""
+        if self._down is not None:
+            return run, [self._down] * len(run)
+        found = _read_run(run)
+        for one in found:
+            if isinstance(one, SourceUnavailableError):
+                self._down = one
+        return run, found
+
+
+def _read_run(run: Run) -> Found:
     """The stored bytes of the run's images, or of each the error; what is not kept on disk is
     fetched at once."""
     found: dict[int, Stored | MimicitError] = {}
     cold = []
+    if len(run) > 1:  # so that what is kept on disk is read from there
+        source, place = run[0][1]
+        try:
+            source.reader.check(place)
+        except MimicitError as error:
+            return [error] * len(run)
     for number, (source, place) in run:
         try:
             if len(run) == 1:

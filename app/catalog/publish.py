@@ -17,7 +17,7 @@ from app.catalog.holds import add_hold, remove_unheld
 from app.catalog.lock import build_lock
 from app.catalog.manifest import FILE_NAME, Manifest, get_manifest, save_manifest
 from app.catalog.units import FORMAT_VERSION, UnitStore
-from app.errors import CatalogError, SourceError
+from app.errors import CatalogError, DamagedFileError, SourceError
 from app.progress import Progress, Report
 from app.storage import FileStamp, Objects
 from app.storage.sources import open_source
@@ -59,8 +59,13 @@ def publish_catalog(
 
 
 def stamp_published(address: str, objects: Objects) -> FileStamp:
-    """What the manifest behind the address is now; raises SourceError."""
-    return objects.get_stamp(f"{address.rstrip('/')}/{FILE_NAME}")
+    """What the manifest behind the address is now; raises SourceError, and CatalogError if there is
+    none."""
+    address = address.rstrip("/")
+    try:
+        return objects.get_stamp(f"{address}/{FILE_NAME}")
+    except DamagedFileError as error:
+        raise _no_catalog(address) from error
 
 
 def fetch_catalog(
@@ -100,12 +105,16 @@ def _put_unit(folder: Path, address: str, objects: Objects) -> None:
     objects.put(f"{address}/{_FILES}", msgspec.json.encode(files))
 
 
+def _no_catalog(address: str) -> CatalogError:
+    return CatalogError(
+        f"there is no catalog at {address}; run `mimicit index DATA.yaml --publish {address}`"
+    )
+
+
 def _get_manifest(address: str, objects: Objects) -> Manifest:
     data = objects.get_small(f"{address}/{FILE_NAME}")
     if data is None:
-        raise CatalogError(
-            f"there is no catalog at {address}; run `mimicit index DATA.yaml --publish {address}`"
-        )
+        raise _no_catalog(address)
     manifest = _decode(data, Manifest, f"{address}/{FILE_NAME}")
     if manifest.format != FORMAT_VERSION:
         raise CatalogError(

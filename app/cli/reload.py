@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -48,8 +47,14 @@ def reload(
         )
     numbers = [_read(service).number for service in here]
     for service in here:
-        with suppress(ProcessLookupError):
+        try:
             os.kill(service.pid, signal.SIGHUP)
+        except ProcessLookupError:
+            continue  # which is seen below
+        except PermissionError as error:
+            raise ReloadError(
+                f"process {service.pid} is of another user; reload it as that one"
+            ) from error
     mistakes = []
     for service, number in zip(here, numbers, strict=True):
         done = _wait(folder, service, number)

@@ -88,7 +88,7 @@ class Log:
 
     def exchange(self, one: Exchange, level: str) -> None:
         """Tell of a request."""
-        if dropped := self._writer.take_dropped():
+        if self._writer.has_room and (dropped := self._writer.take_dropped()):
             logging.getLogger("mimicit.log").warning("%d lines were dropped", dropped)
         self._writer.write(self._json(one, level) if self._is_json else one.to_text(level).encode())
 

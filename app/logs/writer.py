@@ -23,9 +23,14 @@ class LineWriter:
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a line would be written now."""
+        return self._waiting_bytes <= _MAX_WAITING_BYTES
+
     def write(self, line: bytes) -> None:
         """Have a line written, which ends with a line end; dropped if too much waits already."""
-        if self._waiting_bytes > _MAX_WAITING_BYTES:
+        if not self.has_room:
             self._dropped += 1
             return
         self._waiting_bytes += len(line)

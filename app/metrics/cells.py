@@ -53,6 +53,7 @@ class Cells:
 
 def _take_file(folder: Path) -> int:
     """A descriptor that holds the first file which no other does."""
+    folder.mkdir(parents=True, exist_ok=True)  # something may have taken it away
     for number in count():
         fd = os.open(folder / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

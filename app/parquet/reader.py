@@ -64,6 +64,16 @@ class PageCache:
             self._pages[stamp, offset] = page
             self._bytes += len(page)
 
+    def drop(self, stamp: FileStamp, offset: int) -> None:
+        """Forget the page."""
+        with self._lock:
+            page = self._pages.pop((stamp, offset), None)
+            self._bytes -= 0 if page is None else len(page)
+
+
+class _OtherBytesError(SourceChangedError):
+    """The source says that it is the same, and its bytes are not."""
+
 
 class ValueReader:
     """Reads the values of one source's files.
@@ -139,10 +149,22 @@ class ValueReader:
         Raises SourceChangedError if they are not the bytes that were indexed, and WouldBlockError
         if `wait` is false and reading them may block.
         """
+        try:
+            return self._read(place, wait, is_checked, storage or self._storage)
+        except _OtherBytesError:
+            if not self.is_remote:
+                raise
+            if not wait:
+                raise WouldBlockError from None
+        # A bit may have been lost on the way, or on the disk where ranges are kept.
+        page, stamp = self.get_page(place.page)
+        self._cache.drop(stamp, page.offset)
+        return self._read(place, wait, is_checked, self._storage.renew())
+
+    def _read(self, place: Place, wait: bool, is_checked: bool, storage: Storage) -> Stored:
         page, stamp = self.get_page(place.page)
         way = Way.IN_PLACE
-        read_into = (storage or self._storage).read_into
-        fill = partial(read_into, stamp, wait=wait, is_checked=is_checked)
+        fill = partial(storage.read_into, stamp, wait=wait, is_checked=is_checked)
         if page.layout == Layout.SNAPPY:
             stored = self._read_snappy(page, stamp, place, fill)
         elif page.layout == Layout.AS_IS:
@@ -157,7 +179,7 @@ class ValueReader:
         else:
             raise WouldBlockError
         if len(stored) != place.length or hash_stored(stored) != place.hash:
-            raise SourceChangedError(
+            raise _OtherBytesError(
                 f"{stamp.path} holds other bytes than when it was indexed. Put the file back, or "
                 "have it indexed again with `mimicit reload`."
             )
@@ -189,7 +211,7 @@ class ValueReader:
         try:
             decoded = decompress(fragments, decoded_bytes)
         except DamagedFileError as error:
-            raise SourceChangedError(f"{stamp.path} no longer decodes: {error}") from error
+            raise _OtherBytesError(f"{stamp.path} no longer decodes: {error}") from error
         return decoded[into : into + length]
 
     def _decode_page(
@@ -210,7 +232,7 @@ class ValueReader:
                 try:
                     decoded = decompress_page(page.codec, data, page.length)
                 except DamagedFileError as error:
-                    raise SourceChangedError(f"{stamp.path} no longer decodes: {error}") from error
+                    raise _OtherBytesError(f"{stamp.path} no longer decodes: {error}") from error
                 self._cache.add(stamp, page.offset, decoded)
         return decoded, way
 

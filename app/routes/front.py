@@ -73,11 +73,12 @@ class Front:
         try:
             try:
                 who = self._guard.admit(scope, in_flight, token, cookie)
+                scope["state"]["is_known"] = bool(who) or not self._guard.tokens.are_needed
                 warm, app = warm_images.read(scope, service), self._app
             except MimicitError as error:
                 warm, app = None, partial(_refuse, error)
             if warm is None:
-                answer = _Answer(send, id_header)
+                answer = _Answer(send, id_header, has_body=scope["method"] != "HEAD")
                 try:
                     await _hand_on(app, scope, receive, answer, request_id)
                 finally:
@@ -143,17 +144,19 @@ async def _refuse(error: MimicitError, scope: Scope, receive: Receive, send: Sen
 class _Answer:
     """Passes an answer on with its request's id, and remembers its status and length."""
 
-    __slots__ = ("_id_header", "_send", "sent_bytes", "status")
+    __slots__ = ("_has_body", "_id_header", "_send", "sent_bytes", "status")
 
-    def __init__(self, send: Send, id_header: tuple[bytes, bytes]) -> None:
+    def __init__(self, send: Send, id_header: tuple[bytes, bytes], *, has_body: bool) -> None:
         self._send = send
+        self._has_body = has_body
         self._id_header = id_header
         self.status = 500
         self.sent_bytes = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.body":
-            self.sent_bytes += len(message.get("body", b""))
+            if self._has_body:
+                self.sent_bytes += len(message.get("body", b""))
         elif message["type"] == "http.response.start":
             self.status = message["status"]
             message = {**message, "headers": [*message.get("headers", ()), self._id_header]}

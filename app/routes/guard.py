@@ -67,9 +67,9 @@ class Guard:
 
     def _find(self, token: bytes | None, cookie: bytes | None) -> str:
         holder = None
-        if token is not None:
-            scheme, _, value = token.partition(b" ")
-            if scheme.lower() == b"bearer" and len(value) <= 512:
+        scheme, _, value = (token or b"").partition(b" ")
+        if scheme.lower() == b"bearer":
+            if len(value) <= 512:
                 holder = self.tokens.find(value.strip().decode("latin-1"))
         elif cookie is not None and (session := read_cookie(cookie.decode("latin-1"))):
             holder = self.sessions.find(session)

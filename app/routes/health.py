@@ -23,10 +23,9 @@ def create_router() -> APIRouter:
     )
     async def get_readiness(service: CatalogService, request: Request) -> schemas.Readiness:
         live: Live = request.state.live
-        return schemas.Readiness(
-            status="ready",
-            revision=service.catalog.revision,
-            reload=schemas.Reload(**msgspec.structs.asdict(live.reload)),
-        )
+        reload = schemas.Reload(**msgspec.structs.asdict(live.reload))
+        if not request.state.is_known:  # messages name files
+            reload.message = ""
+        return schemas.Readiness(status="ready", revision=service.catalog.revision, reload=reload)
 
     return router

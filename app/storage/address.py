@@ -6,6 +6,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 SCHEMES = ("s3", "gs", "az", "https")
+_HIDDEN_SLASH = re.compile("%2f", re.IGNORECASE)
 _WILDCARD = re.compile(r"[*?\[]")
 # Beside parts writers leave folders of metadata, and checksums.
 _SKIPPED = re.compile(r"^[._]|\.crc$")
@@ -42,6 +43,8 @@ def split_address(address: str) -> Address:
                 f"{scheme}://{bucket.rpartition('@')[2]}/… has a user, a query or a "
                 "fragment, which would be in every log; write the plain address"
             )
+        if _HIDDEN_SLASH.search(key):
+            raise ValueError(f"{address} has a slash as %2F, which is not told from others")
         key = unquote(key)
     return Address(f"{scheme}://{bucket}", key)
 

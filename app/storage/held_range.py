@@ -42,6 +42,9 @@ class HeldRange:
             at += len(buffer)
         self._keep(stamp, offset, buffers)
 
+    def renew(self) -> Storage:
+        return self._behind.renew()
+
     def check(self, stamp: FileStamp, *, wait: bool = True) -> None:
         self._behind.check(stamp, wait=wait)
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 
 from app.errors import DamagedFileError, SourceChangedError
 from app.storage.held_range import HeldRange
@@ -32,7 +33,22 @@ class ObjectStorage:
         if limits.cache_folder and limits.cache_bytes:
             self._cache = RangeCache(limits.cache_folder, limits.cache_bytes)
         self._clock = clock
+        self._is_renewing = False
         self._seen: dict[FileStamp, float] = {}  # when the store last said that it is unchanged
+
+    def close(self) -> None:
+        """Tell who waits for a store that fails, and ask it no more."""
+        self._objects.close()
+
+    def let_go(self) -> None:
+        """Forget when stores said that objects are unchanged: some are no longer served."""
+        self._seen.clear()
+
+    def renew(self) -> "ObjectStorage":
+        """One that fetches what is kept as well, and keeps that in its place."""
+        other = copy(self)
+        other._is_renewing = True
+        return other
 
     def check(self, stamp: FileStamp, *, wait: bool = True) -> None:
         """Raise SourceChangedError if the object is another, as of the last `check_seconds`."""
@@ -59,15 +75,13 @@ class ObjectStorage:
         is_fresh = is_checked or self._is_fresh(stamp)
         if not (wait or is_fresh):
             raise WouldBlockError
-        if self._cache and self._cache.read_into(stamp, offset, buffers, wait=wait):
+        if self._is_kept(stamp, offset, buffers, wait=wait):
             self._objects.counts.count_range(is_kept=True)
             if not is_fresh:
                 self.check(stamp)
             return
         if not wait:
             raise WouldBlockError
-        if self._cache:
-            self._objects.counts.count_range(is_kept=False)
         self._read(stamp, offset, buffers)
         self._keep(stamp, offset, buffers)
 
@@ -76,9 +90,24 @@ class ObjectStorage:
         self._read(stamp, start, [held])
         return HeldRange(self, stamp, start, held, self._keep)
 
+    def _is_kept(
+        self,
+        stamp: FileStamp,
+        offset: int,
+        buffers: Sequence[bytearray | memoryview],
+        *,
+        wait: bool,
+    ) -> bool:
+        """Whether the range is kept, and was read."""
+        if self._cache is None or self._is_renewing:
+            return False
+        return self._cache.read_into(stamp, offset, buffers, wait=wait)
+
     def _read(
         self, stamp: FileStamp, offset: int, buffers: Sequence[bytearray | memoryview]
     ) -> None:
+        if self._cache:
+            self._objects.counts.count_range(is_kept=False)
         with self._noting(stamp):
             _scatter(self._objects.read(stamp, offset, sum(map(len, buffers))), buffers)
 
@@ -86,7 +115,7 @@ class ObjectStorage:
         self, stamp: FileStamp, offset: int, buffers: Sequence[bytearray | memoryview]
     ) -> None:
         if self._cache:
-            self._cache.add(stamp, offset, buffers)
+            self._cache.add(stamp, offset, buffers, is_renewed=self._is_renewing)
 
     def _is_fresh(self, stamp: FileStamp) -> bool:
         seen = self._seen.get(stamp)

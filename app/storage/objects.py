@@ -6,10 +6,9 @@ connection, an answer that stalls or is cut off, status 500 or 503.
 """
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, TypeVar
 
 import obstore
@@ -43,6 +42,7 @@ _FIRST_BACKOFF_SECONDS = 0.1
 _MAX_BACKOFF_SECONDS = 5.0
 _PUT_BYTES = 8 << 20  # of a part of an upload; S3 takes 10,000 of at least 5 MiB
 _REFUSED = re.compile(r"\b40[13] (Forbidden|Unauthorized)")
+_NO_SUCH_RANGE = re.compile(r"\b416\b")
 _SAID = re.compile(r"<Message>([^<]+)</Message>")
 
 
@@ -54,6 +54,11 @@ class Objects:
         self.counts: StoreCounts = counts or NoCounts()
         self._stores: dict[str, Any] = {}
         self._lock = Lock()
+        self._is_closed = Event()
+
+    def close(self) -> None:
+        """Ask no store again for what has failed: who waits for it is told at once."""
+        self._is_closed.set()
 
     def get_stamp(self, address: str) -> FileStamp:
         """What the object is now.
@@ -120,7 +125,12 @@ class Objects:
             options["if_match"] = stamp.etag
 
         def get(store: Any) -> memoryview:
-            answer = obstore.get(store, where.key, options=options)
+            try:
+                answer = obstore.get(store, where.key, options=options)
+            except BaseError as error:
+                if _NO_SUCH_RANGE.search(str(error)):  # of a store without ETags
+                    raise is_changed(stamp, "it ends too early") from error
+                raise
             check_same(stamp, _stamp(stamp.path, answer.meta))
             data = memoryview(answer.bytes())
             if answer.range != (offset, offset + length) or len(data) != length:
@@ -159,16 +169,19 @@ class Objects:
         for attempt in range(self.limits.retries + 1):
             if attempt:
                 backoff = _FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1)
-                time.sleep(min(backoff, _MAX_BACKOFF_SECONDS))
+                if self._is_closed.wait(min(backoff, _MAX_BACKOFF_SECONDS)):
+                    break
             try:
                 answer = call(self._open(where.root))
                 self.counts.count_asked(is_answered=True, size_bytes=size_bytes)
                 return answer
             except FileNotFoundError as error:
+                self.counts.count_asked(is_answered=True, size_bytes=0)
                 raise DamagedFileError(f"{where} is missing") from error
             except PreconditionError:
+                self.counts.count_asked(is_answered=True, size_bytes=0)
                 raise
-            except InvalidPathError as error:
+            except (InvalidPathError, ValueError) as error:  # of `..` it is a ValueError
                 raise UnsupportedError(f"{where} is no name of an object: {error}") from error
             except (BaseError, OSError) as error:
                 self.counts.count_asked(is_answered=False, size_bytes=0)

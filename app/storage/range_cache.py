@@ -1,8 +1,8 @@
 """Ranges of objects kept on this machine's disk: those used last, in so many bytes.
 
 FOLDER/lock           held by the one process that adds; holds how many bytes there are, as uint64
-FOLDER/ab/cdef…       a range: its bytes, then their xxh3 (64 bits), so that a file that is not
-                      whole, as after a crash of the machine, is no range
+FOLDER/ab/cdef…       a range: its bytes, then the xxh3 (64 bits) of its name and them, so that a
+                      file that is not whole, as after a crash of the machine, is no range
 
 A range is written under another name and renamed, so a killed process leaves it whole or not at
 all. Bytes are counted before they are written: what is lost in between counts until the next sweep,
@@ -33,6 +33,7 @@ _TOUCH_SECONDS = 60  # so that most hits write nothing
 # A range that can not be added for so long, because another is or a sweep is made, is not.
 _LOCK_SECONDS = 0.05
 _LOCK_POLL_SECONDS = 0.005
+_NAME_CHARACTERS = 33  # ab/cdef…
 _MAX_BUFFERS = 1000  # of one preadv; the kernel takes 1,024
 
 
@@ -65,7 +66,7 @@ class RangeCache:
         try:
             trailer = bytearray(_TRAILER.size)
             got = _read_all(descriptor, [*buffers, trailer], wait=wait)
-            if got != length + len(trailer) or bytes(trailer) != _hash(buffers):
+            if got != length + len(trailer) or bytes(trailer) != _hash(path, buffers):
                 if wait:
                     os.unlink(path)
                 return False
@@ -77,15 +78,23 @@ class RangeCache:
             os.close(descriptor)
         return True
 
-    def add(self, stamp: FileStamp, offset: int, buffers: Sequence[bytearray | memoryview]) -> None:
-        """Keep the range, unless it is too large or the disk is full."""
+    def add(
+        self,
+        stamp: FileStamp,
+        offset: int,
+        buffers: Sequence[bytearray | memoryview],
+        *,
+        is_renewed: bool = False,
+    ) -> None:
+        """Keep the range, unless it is too large or the disk is full; one that is there already
+        stays, unless this `is_renewed`."""
         length = sum(map(len, buffers))
         size = _on_disk(length + _TRAILER.size)
         if size * _LARGEST_OF_CACHE > self._max_bytes:
             return
         path = self._path(stamp, offset, length)
         with suppress(OSError), self._locked() as lock:
-            if lock is None or os.path.exists(path):
+            if lock is None or (os.path.exists(path) and not is_renewed):
                 return
             held = int.from_bytes(os.pread(lock, 8, 0), "little")
             if held + size > self._max_bytes or not held:
@@ -94,7 +103,7 @@ class RangeCache:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             temporary = self._folder / "new"
             with open(temporary, "wb") as file:
-                for buffer in (*buffers, _hash(buffers)):
+                for buffer in (*buffers, _hash(path, buffers)):
                     file.write(buffer)
             os.replace(temporary, path)
 
@@ -167,8 +176,8 @@ def _read_all(descriptor: int, buffers: Sequence[bytearray | memoryview], *, wai
     return got
 
 
-def _hash(buffers: Sequence[bytearray | memoryview]) -> bytes:
-    hashed = xxh3_64()
+def _hash(path: str, buffers: Sequence[bytearray | memoryview]) -> bytes:
+    hashed = xxh3_64(path[-_NAME_CHARACTERS:].encode())
     for buffer in buffers:
         hashed.update(buffer)
     return _TRAILER.pack(hashed.intdigest())

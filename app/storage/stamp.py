@@ -53,6 +53,9 @@ class Storage(Protocol):
         and the bytes would have to be fetched.
         """
 
+    def renew(self) -> "Storage":
+        """What reads from the source itself, whatever is kept of it."""
+
     def check(self, stamp: FileStamp, *, wait: bool = True) -> None:
         """Raise SourceChangedError if the file is not what the stamp says; else as `read_into`."""
 
