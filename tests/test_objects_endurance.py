@@ -9,4 +9,4 @@ pytestmark = pytest.mark.slow
 
 
 def test_faults_of_a_store_under_load() -> None:
-    assert list_missed(store.run(1, connections=8, pictures=30)) == []
+    assert list_missed(store.run(0.5, connections=8, pictures=30)) == []
