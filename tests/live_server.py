@@ -129,6 +129,19 @@ def environment(**more: str) -> dict[str, str]:
     return kept | more
 
 
+def run(*words: str | Path, **env: str) -> "subprocess.CompletedProcess[str]":
+    """A command of this environment, run to its end in a minute; `env` is set for it."""
+    return subprocess.run(
+        command(*words),
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
 @contextmanager
 def start_server(
     what: Path | str,

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
-from live_server import LiveServer, command, environment, image_path, start_server
+from live_server import LiveServer, command, environment, image_path, run, start_server
 from mimicit_client import Client, Retries, UnauthorizedError
 from packs import draw_jpeg, record, write_images, write_instructions
 
@@ -350,18 +350,6 @@ def test_a_token_taken_away_ends_at_once_also_in_browsers(server: LiveServer, da
 
 
 # --- starting ---
-
-
-def run(*words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*words),
-        env=environment(**env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "a.host.example"])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from live_server import command, environment, image_path, start_server
+from live_server import command, environment, image_path, run, start_server
 from object_store import Folder, Proxy, put_pack
 from packs import draw_jpeg, record, write_images, write_instructions
 
@@ -53,12 +53,6 @@ def test_indexed_once_and_served_elsewhere(proxy: Proxy, folder: Folder, tmp_pat
         assert (found.status, found.body) == (200, PICTURE)
         assert found.headers["x-catalog-revision"] == manifest.revision
         assert server.get("/v1/batches/0?batch_size=1").status == 200
-
-
-def run(*words: str | Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        command(*words), capture_output=True, text=True, timeout=60, env=environment(), check=False
-    )
 
 
 def test_what_is_published_anew_is_taken_up_under_a_server(

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from live_server import LiveServer, command, environment, image_path, start_server
+from live_server import LiveServer, command, environment, image_path, run, start_server
 from packs import draw_jpeg, record, write_images, write_instructions
 
 pytestmark = pytest.mark.slow
@@ -54,15 +54,7 @@ def post_yaml(folder: Path, text: str) -> None:
 
 
 def run_reload(data: Path, catalogs: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        command("reload", data, "--catalog-dir", catalogs),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+    return run("reload", data, "--catalog-dir", catalogs)
 
 
 def wait_for(what: Callable[[], Any]) -> Any:

@@ -13,24 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from live_server import command, environment, image_path, start_server, stop
+from live_server import command, environment, image_path, run, start_server, stop
 from packs import draw_jpeg, record, write_images, write_instructions
 
 from app.demo import write_demo
 
 pytestmark = pytest.mark.slow
-
-
-def run(*words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*words),
-        env=environment(**env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
 
 
 def write_pack(folder: Path, images: int = 4) -> Path:

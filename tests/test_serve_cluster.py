@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from live_server import LiveServer, command, environment, image_path
+from live_server import LiveServer, environment, image_path, run
 from mimicit_client import Client
 from packs import draw_jpeg, record, write_images, write_instructions
 from ray_cluster import RayCluster
@@ -38,13 +38,7 @@ def wait_for(what: Callable[[], Any], seconds: float = 90) -> Any:
 
 
 def run_index(data: Path, catalogs: Path) -> None:
-    done = subprocess.run(
-        command("index", data, "--catalog-dir", catalogs),
-        env=environment(),
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    done = run("index", data, "--catalog-dir", catalogs)
     assert done.returncode == 0, done.stderr
 
 

@@ -71,7 +71,7 @@ class PageCache:
             self._bytes -= 0 if page is None else len(page)
 
 
-class _OtherBytesError(SourceChangedError):
+class _OtherBytesError(Exception):
     """The source says that it is the same, and its bytes are not."""
 
 
@@ -151,15 +151,22 @@ class ValueReader:
         """
         try:
             return self._read(place, wait, is_checked, storage or self._storage)
-        except _OtherBytesError:
+        except _OtherBytesError as error:
             if not self.is_remote:
-                raise
+                raise SourceChangedError(str(error)) from error
             if not wait:
                 raise WouldBlockError from None
-        # A bit may have been lost on the way, or on the disk where ranges are kept.
+        return self._read_again(place, is_checked)
+
+    def _read_again(self, place: Place, is_checked: bool) -> Stored:
+        """The value from the store itself: a bit may have been lost on the way, or on the disk
+        where ranges are kept."""
         page, stamp = self.get_page(place.page)
         self._cache.drop(stamp, page.offset)
-        return self._read(place, wait, is_checked, self._storage.renew())
+        try:
+            return self._read(place, True, is_checked, self._storage.renew())
+        except _OtherBytesError as error:
+            raise SourceChangedError(str(error)) from error
 
     def _read(self, place: Place, wait: bool, is_checked: bool, storage: Storage) -> Stored:
         page, stamp = self.get_page(place.page)
