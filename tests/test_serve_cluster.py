@@ -68,6 +68,11 @@ class Served:
         return session in {node.process.pid for node in nodes if node is not None}
 
 
+def _heed_interrupts() -> None:
+    """What a shell starts with `&` ignores them, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def served(ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("ray-serve")
@@ -102,6 +107,7 @@ def served(ray_cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory) ->
             stderr=sink,
             text=True,
             env=environment(RAY_USAGE_STATS_ENABLED="0"),
+            preexec_fn=_heed_interrupts,
         )
     try:
         live = LiveServer(port, process, log, token=TOKEN)
