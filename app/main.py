@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import __version__
 from app.catalog.manifest import get_manifest
 from app.errors import MimicitError
 from app.explorer import router as explorer
@@ -32,8 +33,6 @@ from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.routes.traces import Traces
-
-VERSION = "0.1.0"
 
 
 class TracesError(MimicitError):
@@ -129,10 +128,10 @@ def create_app(
                 traces.close()
 
     guard = Guard(settings)
-    traces = load_traces()(VERSION) if settings.traces else None
+    traces = load_traces()(__version__) if settings.traces else None
     app = FastAPI(
         title="mimicit",
-        version=VERSION,
+        version=__version__,
         summary="MIMIC-IT instructions and images, read in place from the files they are in.",
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         docs_url=None,
@@ -150,7 +149,7 @@ def create_app(
     app.include_router(health.create_router())
     app.include_router(explorer.create_router())
     app.include_router(sign_in.create_router(guard))
-    app.include_router(metrics.create_router(VERSION))
+    app.include_router(metrics.create_router(__version__))
     add_docs(app)
     add_problem_handlers(app)
     add_error_pages(app)

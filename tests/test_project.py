@@ -15,8 +15,9 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from live_server import run
 
-from app.main import VERSION
+from app import __version__
 from app.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
@@ -236,12 +237,13 @@ def test_one_version_everywhere() -> None:
     changes = (ROOT / "CHANGELOG.md").read_text()
     released = re.findall(r"^## \[(\d[^\]]*)\]", changes, re.MULTILINE)
     client = tomllib.loads((CLIENT / "pyproject.toml").read_text())["project"]
-    assert project()["version"] == VERSION == released[0] == client["version"]
-    assert f'org.opencontainers.image.version="{VERSION}"' in (ROOT / "Dockerfile").read_text()
+    assert project()["version"] == __version__ == released[0] == client["version"]
+    assert f'org.opencontainers.image.version="{__version__}"' in (ROOT / "Dockerfile").read_text()
+    assert run("--version").stdout == f"mimicit {__version__}\n"
     images = {one["image"] for one in load_compose().values() if "build" in one}
     pod = load_kubernetes()["Deployment"]["spec"]["template"]["spec"]
     images |= {one["image"] for one in pod["containers"]}
-    assert images == {f"mimicit:{VERSION}"}
+    assert images == {f"mimicit:{__version__}"}
 
 
 def test_everything_in_the_app_is_packed() -> None:

@@ -3,10 +3,12 @@
 import os
 import signal
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from app import __version__
 from app.cli.check import check
 from app.cli.convert import convert
 from app.cli.demo import demo
@@ -22,6 +24,27 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"mimicit {__version__}")
+        raise typer.Exit
+
+
+_Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", help="Print the version and exit.", is_eager=True, callback=_say_version
+    ),
+]
+
+
+@app.callback()
+def _take_options(version: _Version = False) -> None:
+    pass
+
+
 for command in (serve, reload, index, check, repack, demo):
     app.command()(command)
 app.add_typer(convert, name="convert")

@@ -30,8 +30,7 @@ def reload(
     catalog: PublishedOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Have every service of a data YAML, or of a published catalog, on this machine serve the data
-    as they are now."""
+    """Have the services of this data on this machine take up what has changed."""
     settings = load_settings(config, data_yaml=data, catalog=catalog, catalog_dir=catalog_dir)
     console = Console(stderr=True, soft_wrap=True)
     folder = mounted_folder(settings)
