@@ -170,8 +170,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._since is None:
             return False
         is_head = self._stage is _HEAD
-        if is_head and self.cycle is not None and not self.cycle.response_complete:
-            return False  # it still takes the answer to the request before
+        is_asked = self.cycle is not None and not self.cycle.response_complete
+        if self.pipeline or (is_head and is_asked):
+            return False  # it still takes the answer to a request before
         allowed = self._bounds.head_seconds if is_head else self._bounds.body_seconds
         return self.loop.time() - self._since >= allowed
 
@@ -179,7 +180,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Say why, unless an answer is on its way, and close the connection."""
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        # `cycle` is the last request that came; one before it may be the one that is answered.
+        is_last = self.cycle is None or self.cycle.response_complete
+        if not self.pipeline and (is_last or not self.cycle.response_started):
             text = f"{status.phrase}\n"
             lines = (
                 f"HTTP/1.1 {status} {status.phrase}",

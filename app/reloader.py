@@ -62,6 +62,7 @@ class Reloader(threading.Thread):
         self._list_workers = list_workers
         self._woken = threading.Event()
         self._is_closed = False
+        self._posting = threading.Lock()  # another thread has them kept posted
         self._posted = Orders(0, mounted.manifest)
         self._holds = [Hold(mounted.folder, mounted.manifest)]
         orders.post(self._posted)
@@ -80,8 +81,8 @@ class Reloader(threading.Thread):
     def keep_posted(self) -> None:
         """Post the orders again if something took them away, as what cleans temporary folders does:
         a worker that comes later needs them."""
-        if self._orders.look() is None:
-            with suppress(OSError):
+        with self._posting, suppress(OSError):
+            if self._orders.look() is None:
                 self._orders.post(self._posted)
 
     def run(self) -> None:
@@ -113,7 +114,7 @@ class Reloader(threading.Thread):
     def _look(self) -> object:
         try:
             return self._mounted.look(self._settings)
-        except (MimicitError, OSError) as error:
+        except Exception as error:  # whatever it is, building says it again
             return str(error)
 
     def _reload(self) -> None:
@@ -134,7 +135,8 @@ class Reloader(threading.Thread):
             self._say(manifest, Reload(number, "running", began, "opening the catalog"))
             self._wait_for_workers()
         except Exception as error:  # whatever it is: what is served goes on, and the thread too
-            self._end(self._posted.manifest, number, "failed", str(error)[:_MAX_MESSAGE])
+            self._end(before, number, "failed", str(error)[:_MAX_MESSAGE])
+            self._holds = self._holds[:1]
         else:
             self._holds = self._holds[-1:]
             self._end(manifest, number, "swapped", f"revision {manifest.revision}")
@@ -146,7 +148,7 @@ class Reloader(threading.Thread):
             if time.monotonic() > deadline:
                 raise MimicitError(
                     f"not all workers have opened the new catalog after {_FOLLOW_SECONDS:.0f} s; "
-                    "what they said is in the log, and they go on trying"
+                    "what they said is in the log, and all go back to the one before"
                 )
             if self._is_closed:
                 raise MimicitError("the service was stopped before all workers had swapped")
@@ -158,8 +160,9 @@ class Reloader(threading.Thread):
         self._say(manifest, Reload(number, outcome, time.time(), message))
 
     def _say(self, manifest: Manifest, reload: Reload) -> None:
-        self._posted = Orders(self._posted.number + 1, manifest, reload)
-        self._orders.post(self._posted)
+        with self._posting:
+            self._posted = Orders(self._posted.number + 1, manifest, reload)
+            self._orders.post(self._posted)
 
     def _clean(self) -> bool:
         """Remove what nobody uses any more; whether nothing is left to remove."""

@@ -100,7 +100,7 @@ def open_socket(settings: Settings) -> socket.socket:
 @contextmanager
 def answering(settings: Settings, listening: socket.socket) -> Iterator[Callable[[Progress], None]]:
     """Answer /healthz and /readyz on a thread; yields what takes the progress to tell of."""
-    app = WaitingApp()
+    app = WaitingApp(is_open=not Guard(settings).tokens.are_needed)
     config = uvicorn.Config(
         app,
         log_config=None,

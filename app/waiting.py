@@ -18,13 +18,19 @@ _Body = tuple[int, str, bytes]  # status, content type, and the bytes
 
 
 class WaitingApp:
-    """An ASGI application without a catalog; `report` takes the progress it tells of."""
+    """An ASGI application without a catalog; `report` takes the progress it tells of.
 
-    def __init__(self) -> None:
+    What is being done names files, which is for nobody where tokens are needed.
+    """
+
+    def __init__(self, *, is_open: bool) -> None:
+        self._is_open = is_open
         self._progress = Progress("starting")
 
     def report(self, progress: Progress) -> None:
         """Take note of how far the building is."""
+        if not self._is_open:
+            progress = dataclasses.replace(progress, doing="indexing")
         self._progress = progress
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

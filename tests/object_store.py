@@ -155,6 +155,7 @@ class Faults:
 
     cut_off: int = 0  # the body ends in its middle
     fail: int = 0  # status 500
+    fail_put: int = 0  # the same, of what is put
     flip: int = 0  # a bit in its middle is another
     stall: int = 0  # the body stops in its middle, and the connection stays
     slow_seconds: float = 0  # before each answer
@@ -210,7 +211,8 @@ class Proxy:
         body = handler.rfile.read(length) if length else None
         is_object = handler.command == "GET" and "list-type" not in handler.path
         time.sleep(faults.slow_seconds)
-        if is_object and faults.take("fail"):
+        is_put = handler.command == "PUT"
+        if (is_object and faults.take("fail")) or (is_put and faults.take("fail_put")):
             handler.send_response(500)
             handler.send_header("content-length", "0")
             handler.end_headers()

@@ -108,9 +108,6 @@ def test_the_file_may_change_and_a_bad_one_changes_nothing(
     assert tokens.find(BOB) is None
 
 
-# --- sessions ---
-
-
 def test_a_change_that_can_not_be_read_at_once_is_read_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +126,9 @@ def test_a_change_that_can_not_be_read_at_once_is_read_later(
     clock.now += 2
     assert tokens.find(BOB) is None
     assert tokens.find(ANN) is not None
+
+
+# --- sessions ---
 
 
 def test_a_session_ends_with_its_time_and_with_its_token(tmp_path: Path) -> None:
@@ -347,6 +347,16 @@ def test_a_token_taken_away_ends_at_once_also_in_browsers(server: LiveServer, da
         assert server.get("/v1/datasets", cookie=cookie).status == 401
         assert server.get("/v1/datasets", authorization=f"Bearer {BOB}").status == 401
         assert server.get("/v1/datasets", authorization=f"Bearer {ANN}").ok
+
+
+def test_who_hangs_up_while_signing_in_is_no_failure(server: LiveServer) -> None:
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+            client.sendall(b"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nto")
+            time.sleep(0.1)
+    time.sleep(0.5)
+    assert "Traceback" not in server.log.read_text()
+    assert " 500 " not in server.log.read_text()
 
 
 # --- starting ---

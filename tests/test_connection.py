@@ -1,5 +1,6 @@
 """What a connection may do, with raw sockets: slow ones, large ones, and many."""
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -20,7 +21,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     write_instructions(folder / "a.json", {"I": record("q", "K")})
     (folder / "data.yaml").write_text(
         "IMAGE_TEXT:\n  A: {mimicit_path: a.json, images_path: a.parquet}\n"
+        "IMAGE_TEXT_IN_CONTEXT:\n  B: {mimicit_path: b.json, images_path: b.parquet}\n"
     )
+    large = {f"L{n}": draw_jpeg(n) + bytes(3_000_000) for n in range(12)}
+    write_images(folder / "b.parquet", large)
+    write_instructions(folder / "b.json", {f"J{key}": record("q", key) for key in large})
     with start_server(
         folder / "data.yaml",
         folder / "c",
@@ -219,6 +224,22 @@ def test_what_is_no_http_is_400(server: LiveServer, garbage: bytes) -> None:
     with connect(server) as client:
         client.sendall(garbage)
         assert read_all(client).startswith(b"HTTP/1.1 400 ")
+
+
+def test_nothing_is_written_into_an_answer_on_its_way(server: LiveServer) -> None:
+    query = b"group=IMAGE_TEXT_IN_CONTEXT&batch_size=12&format=tar"
+    batch = b"GET /v1/batches/0?" + query + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(server) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.sendall(batch)
+        head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        client.sendall(GET + b"\r\nNONSENSE\0\r\n\r\n")
+        body += read_all(client)
+    length = re.search(rb"content-length: (\d+)", head)
+    assert length is not None
+    assert 65536 < len(body) < int(length[1])  # it is cut off
+    assert b"HTTP/1.1 " not in body
 
 
 def test_slow_clients_are_in_nobodys_way(server: LiveServer) -> None:

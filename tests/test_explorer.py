@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -369,10 +370,19 @@ def test_a_file_that_has_changed_leaves_the_page_standing(tmp_path: Path) -> Non
         assert "Traceback" not in server.log.read_text()
 
 
+Waiting = tuple[LiveServer, Callable[[Progress], None]]
+
+
 @pytest.fixture
-def waiting() -> Iterator[tuple[LiveServer, Callable[[Progress], None]]]:
+def waiting() -> Iterator[Waiting]:
     """What answers while the catalog is being built, and what it is told of the progress."""
-    settings = load_settings(port=0)
+    with wait_with() as found:
+        yield found
+
+
+@contextmanager
+def wait_with(tokens: str | None = None) -> Iterator[Waiting]:
+    settings = load_settings(port=0, tokens=tokens)
     with (
         open_socket(settings) as listening,
         answering(settings, listening) as tell,
@@ -381,9 +391,15 @@ def waiting() -> Iterator[tuple[LiveServer, Callable[[Progress], None]]]:
         yield LiveServer(listening.getsockname()[1], process, Path()), tell
 
 
-def test_a_browser_sees_how_far_the_building_is(
-    waiting: tuple[LiveServer, Callable[[Progress], None]],
-) -> None:
+def test_what_is_done_names_files_and_is_for_nobody_where_tokens_are_needed() -> None:
+    with wait_with(tokens="ann: 0123456789abcdef") as (server, tell):
+        tell(Progress("sorting the keys of /data/secret", 25, 100))
+        assert server.get("/readyz").json()["done_bytes"] == 25
+        for path in ("/readyz", "/v1/datasets", "/"):
+            assert b"secret" not in server.get(path, accept=HTML).body
+
+
+def test_a_browser_sees_how_far_the_building_is(waiting: Waiting) -> None:
     server, tell = waiting
     tell(Progress("indexed 1 of <4> files", 250_000_000, 1_000_000_000))
     answer = server.get("/datasets/TALK", accept=HTML)
@@ -399,9 +415,7 @@ def test_a_browser_sees_how_far_the_building_is(
     assert server.get(style).headers["content-type"].startswith("text/css")
 
 
-def test_programs_are_told_as_before_while_it_is_built(
-    waiting: tuple[LiveServer, Callable[[Progress], None]],
-) -> None:
+def test_programs_are_told_as_before_while_it_is_built(waiting: Waiting) -> None:
     server, _ = waiting
     assert server.get("/").code == "not_ready"
     assert server.get("/v1/datasets", accept=HTML).code == "not_ready"

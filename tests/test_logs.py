@@ -221,10 +221,12 @@ def test_printable_text_is_left_as_it_is() -> None:
     assert format_time(0.1239) == "1970-01-01T00:00:00.123Z"
 
 
-def test_lines_are_written_in_order_and_to_the_end() -> None:
+@pytest.mark.parametrize("waits", [True, False])
+def test_lines_are_written_in_order_and_to_the_end(waits: bool) -> None:
     reading, writing = os.pipe()
+    os.set_blocking(writing, waits)
     writer = LineWriter(writing)
-    expected = b"".join(b"line %d\n" % n for n in range(5000))
+    expected = b"".join(b"line %d\n" % n for n in range(50_000))
     found = io.BytesIO()
 
     def read() -> None:
@@ -232,9 +234,10 @@ def test_lines_are_written_in_order_and_to_the_end() -> None:
             found.write(data)
 
     reader = threading.Thread(target=read)
-    reader.start()
-    for n in range(5000):
+    for n in range(50_000):
         writer.write(b"line %d\n" % n)
+    time.sleep(0.2)  # until the pipe is full
+    reader.start()
     writer.close()
     os.close(writing)
     reader.join()

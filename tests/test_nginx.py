@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed"),
 ]
 CONFIG = Path(__file__).parents[1] / "docker" / "nginx.conf"
+REPLICAS = CONFIG.with_name("replicas.conf")
 KEYS = [f"K{n}" for n in range(40)]
 
 
@@ -39,7 +40,8 @@ def write_config(folder: Path, port: int, replicas: Sequence[int]) -> list[str]:
     (folder / "written").mkdir()
     shutil.copy(CONFIG, folder)
     (folder / "listen.conf").write_text(f"listen 127.0.0.1:{port};\n")
-    lines = [f"server 127.0.0.1:{one} max_fails=10 fail_timeout=1s;\n" for one in replicas]
+    parameters = REPLICAS.read_text().splitlines()[0].split(maxsplit=2)[2]
+    lines = [f"server 127.0.0.1:{one} {parameters}\n" for one in replicas]
     (folder / "replicas.conf").write_text("".join(lines))
     return ["nginx", "-p", f"{folder / 'written'}/", "-c", str(folder / CONFIG.name)]
 
@@ -84,6 +86,7 @@ class StandIn(ThreadingHTTPServer):
         self.asked: list[tuple[str, str]] = []
         self.connections = 0
         self.status = 200
+        self.refused = "nothing"  # what of a path is answered 503
         super().__init__(("127.0.0.1", 0), _Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -103,7 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         body = self.server.name.encode()
-        self.send_response(self.server.status)
+        is_refused = self.server.refused in self.path
+        self.send_response(503 if is_refused else self.server.status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -179,9 +183,17 @@ def test_another_replica_answers_for_one_that_does_not(tmp_path: Path, status: i
         assert {method for method, _ in replicas[0].asked} == {"GET", "POST"}
         # Not what is no read, if there should be such a thing once.
         replicas[0].asked.clear()
-        time.sleep(1.1)
         answers = {asker.ask("/v1/other", "POST", b"{}")[0] for _ in range(20)}
         assert answers == {200, status or 502}
+
+
+def test_what_every_replica_refuses_takes_nothing_else_down(tmp_path: Path) -> None:
+    with stand_ins(tmp_path) as (port, replicas), Asker(port) as asker:
+        for replica in replicas:
+            replica.refused = "/A/"
+        for n in range(100):
+            assert asker.ask(f"/v1/datasets/A/images/{n}")[0] == 503
+            assert asker.ask(f"/v1/datasets/B/images/{n}")[0] == 200
 
 
 def test_what_is_too_large_and_what_is_not_for_others_is_refused(tmp_path: Path) -> None:

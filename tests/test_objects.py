@@ -153,7 +153,7 @@ def read_all(objects: Objects, stamp: FileStamp, offset: int, length: int) -> by
 @pytest.mark.parametrize("fault", ["fail", "cut_off", "stall"])
 def test_a_failure_that_passes_is_not_seen(fault: str, proxy: Proxy, folder: Folder) -> None:
     objects = Objects(LIMITS)
-    stamp = objects.get_stamp(folder.put("a.bin", DATA))
+    stamp = objects.get_stamp(folder.put("part.416.parquet", DATA))  # 416 is a status, too
     setattr(proxy.faults, fault, 2)
     assert read_all(objects, stamp, 10, 200_000) == DATA[10:200_010]
     assert getattr(proxy.faults, fault) == 0
@@ -192,6 +192,23 @@ def test_another_etag_is_refused(proxy: Proxy, folder: Folder) -> None:
     proxy.faults.wrong_etag = True
     with pytest.raises(SourceChangedError, match="ETag"):
         read_all(objects, stamp, 0, 1000)
+
+
+def test_a_part_that_fails_is_put_again_alone(proxy: Proxy, folder: Folder, tmp_path: Path) -> None:
+    path, address = tmp_path / "large", f"{folder.address}/large"
+    path.write_bytes(DATA * 60)
+    objects = Objects(replace(LIMITS, timeout_seconds=10))
+    proxy.faults.fail_put = 2
+    objects.put(address, path)
+    asked = [one.split()[0] for one in proxy.faults.requests]
+    assert asked.count("PUT") == 3 + 2  # of 8 MiB each
+    assert objects.get_small(address) == path.read_bytes()
+    proxy.faults.fail_put = 100
+    with pytest.raises(SourceUnavailableError, match="large can not be written"):
+        objects.put(address, path)
+    path.unlink()
+    with pytest.raises(SourceUnavailableError, match=r"large can not be written: .*No such"):
+        objects.put(address, path)
 
 
 # --- kept ranges ---

@@ -182,6 +182,13 @@ def test_what_is_asked_of_a_store_is_counted(proxy: Proxy, folder: Folder, tmp_p
         assert counted['store_requests_total{result="answered"}'] == 1
         size_bytes = counted["store_received_bytes_total"]
         assert len(PICTURES["K0"]) <= size_bytes < 2 * len(PICTURES["K0"]) + 70_000
+        lookup = {"dataset": "B", "keys": [f"K{n}" for n in range(10)]}
+        for _ in range(2):
+            assert server.post("/v1/images:lookup", lookup).ok
+        again = read_counts(server)
+        for result in ("miss", "hit"):
+            name = f'range_cache_lookups_total{{result="{result}"}}'
+            assert again[name] - after[name] == 10, result
         proxy.faults.fail = 1000
         assert server.get(image_path("A", "K39")).code == "source_unavailable"
         text = server.get("/metrics").body.decode()

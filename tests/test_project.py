@@ -410,7 +410,7 @@ def test_kubernetes_gives_what_the_settings_may_take() -> None:
     workers = int(environment["MIMICIT_WORKERS"])
     settings = load_settings()
     one_bytes = settings.batch_memory_bytes + settings.page_cache_bytes
-    one_bytes += settings.duckdb_memory_bytes + 100_000_000
+    one_bytes += 2 * settings.duckdb_memory_bytes + 100_000_000
     limit = int(container["resources"]["limits"]["memory"].removesuffix("Gi")) << 30
     assert workers * one_bytes + 1_000_000_000 <= limit
     assert workers == int(container["resources"]["requests"]["cpu"])

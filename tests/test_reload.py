@@ -283,10 +283,13 @@ def test_a_folder_that_is_cleaned_away_takes_no_worker_with_it(tmp_path: Path) -
     tmpdir.mkdir()
     with start_server(data, tmp_path / "c", tmpdir=tmpdir) as server:
         shutil.rmtree(find_shared(tmpdir))
+        assert server.get("/metrics").ok
         wait_for(lambda: list(tmpdir.glob("mimicit-*/orders.json")))
+        assert server.get("/metrics").ok
         for worker in server.list_workers():
             worker.kill()
         server.wait_until_ready()
+        assert server.get("/metrics").ok
         write_version(tmp_path, 1)
         done = run_reload(data, tmp_path / "c")
         assert done.returncode == 0, done.stderr

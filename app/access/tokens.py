@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -95,8 +96,8 @@ class Tokens:
 
     def _take(self, found: list[Holder]) -> None:
         holders = [*self._fixed, *found]
-        names = [one.name for one in holders]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        counts = Counter(one.name for one in holders)
+        twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             raise TokensError(f"names that have two tokens: {', '.join(twice)}")
         self._by_name = {one.name: one for one in holders}

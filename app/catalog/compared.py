@@ -5,6 +5,7 @@ holes where the others are.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from app.catalog.duck import ParquetRows
 from app.errors import DamagedFileError, UnsupportedError
@@ -25,9 +26,13 @@ Range = tuple[int, int]  # start and end, in a file
 
 
 class Compared:
-    """Some rows of a file, to be compared; of an object those whose pages are `max_bytes`."""
+    """Some rows of a file, to be compared; of an object those whose pages are `max_bytes`,
+    which are written into the folder meanwhile."""
 
-    def __init__(self, source: Source, chunks: Sequence[Chunk], max_bytes: int) -> None:
+    def __init__(
+        self, source: Source, chunks: Sequence[Chunk], max_bytes: int, folder: Path
+    ) -> None:
+        self._folder = folder
         self._source = source
         self._chunks = chunks
         self._max_bytes = max_bytes
@@ -88,7 +93,7 @@ class Compared:
         if not rows:
             return {}
         try:
-            with copy_ranges(self._source, ranges) as part:
+            with copy_ranges(self._source, ranges, self._folder) as part:
                 found = reference.get(part, column, rows)
         except DamagedFileError:  # it read in a hole
             return {}

@@ -63,7 +63,7 @@ def index_file(
             scanned = scan_json(stamp, source.read, tools.limits, write)
         else:
             named = (key_column, value_column)
-            scanned = scan_parquet(source, named, tools.reference, tools.limits, write)
+            scanned = scan_parquet(source, named, tools.reference, tools.limits, write, folder)
         source.check_still()
     write_pages(folder, scanned)
     facts = FileFacts(

@@ -5,6 +5,7 @@ DuckDB's reading is the truth: rows of every file are compared with it before th
 
 from array import array
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -31,8 +32,11 @@ def scan_parquet(
     reference: ParquetRows,
     limits: BuildLimits,
     write_rows: WriteRows,
+    folder: Path,
 ) -> ScannedFile:
     """Write the rows of the file, whose key and value columns may be named.
+
+    What is only needed meanwhile is written into the folder.
 
     Raises SourceError if its columns are not plain or it can not be read.
     """
@@ -51,7 +55,7 @@ def scan_parquet(
                 enter_snappy=enter_snappy,
             )
             try:
-                compared = Compared(source, chunks, limits.objects.compare_bytes)
+                compared = Compared(source, chunks, limits.objects.compare_bytes, folder)
                 return _scan_in_place(
                     source, columns, scan, compared, reference, write_rows, reasons
                 )

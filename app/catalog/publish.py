@@ -115,7 +115,10 @@ def _get_manifest(address: str, objects: Objects) -> Manifest:
     data = objects.get_small(f"{address}/{FILE_NAME}")
     if data is None:
         raise _no_catalog(address)
-    manifest = _decode(data, Manifest, f"{address}/{FILE_NAME}")
+    try:
+        manifest = _decode(data, Manifest, f"{address}/{FILE_NAME}")
+    except CatalogError as error:
+        raise CatalogError(f"{error}; publish the catalog again") from error
     if manifest.format != FORMAT_VERSION:
         raise CatalogError(
             f"the catalog at {address} is of format {manifest.format}, and this version reads "
@@ -132,7 +135,18 @@ def _fetch_unit(
     data = objects.get_small(f"{address}/{_FILES}")
     if data is None:
         raise CatalogError(f"{address} is not whole; publish the catalog again")
-    files = _decode(data, dict[str, _File], f"{address}/{_FILES}")
+    try:
+        _fetch_files(store, name, address, data, objects, report)
+    except (CatalogError, DamagedFileError) as error:  # while that is there no file is put again
+        raise CatalogError(
+            f"{error}; delete {address}/{_FILES} and publish the catalog again"
+        ) from error
+
+
+def _fetch_files(
+    store: UnitStore, name: str, address: str, listed: bytes, objects: Objects, report: Report
+) -> None:
+    files = _decode(listed, dict[str, _File], f"{address}/{_FILES}")
     if not all(map(_FILE_NAME.fullmatch, files)):
         raise CatalogError(f"{address}/{_FILES} names what is no file of a unit")
     total_bytes = sum(file.size_bytes for file in files.values())
@@ -159,11 +173,11 @@ def _fetch_file(
             hashed.update(data)
             target.write(data)
     if file != _File(size_bytes, hashed.hexdigest()):
-        raise CatalogError(f"{address} holds other bytes than were published; publish it again")
+        raise CatalogError(f"{address} holds other bytes than were published")
 
 
 def _decode(data: bytes, kind: type[_T], what: str) -> _T:
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.MsgspecError as error:
-        raise CatalogError(f"{what} can not be read: {error}; publish the catalog again") from error
+        raise CatalogError(f"{what} can not be read: {error}") from error

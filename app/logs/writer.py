@@ -3,6 +3,7 @@
 import os
 import threading
 from contextlib import suppress
+from select import POLLOUT, poll
 
 # 4 s of requests at full speed; a reader that hangs for longer misses lines, and no request does.
 _MAX_WAITING_BYTES = 8 << 20
@@ -60,7 +61,12 @@ class LineWriter:
     def _write_waiting(self) -> None:
         lines, self._lines = self._lines, []
         data = memoryview(b"".join(lines))
+        writable = poll()
+        writable.register(self._fd, POLLOUT)
         with suppress(OSError):  # nobody is there any more
             while data:
-                data = data[os.write(self._fd, data) :]
+                try:
+                    data = data[os.write(self._fd, data) :]
+                except BlockingIOError:  # somebody else who has it made it one that does not wait
+                    writable.poll()
         self._waiting_bytes = sum(map(len, self._lines))

@@ -9,6 +9,7 @@ a time.
 import fcntl
 import mmap
 import os
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -44,10 +45,15 @@ class Cells:
             os.close(self._fd)
 
     def list_rows(self) -> list[NDArray[np.uint64]]:
-        """The rows of all workers, also of those that are gone."""
+        """The rows of all workers, also of those that are gone; this one's first."""
+        rows = [np.array(self.values, np.uint64)]
         if self._folder is None:
-            return [np.array(self.values, np.uint64)]
-        rows = [np.fromfile(path, np.uint64) for path in sorted(self._folder.iterdir())]
+            return rows
+        own = os.fstat(self._fd).st_ino
+        with suppress(FileNotFoundError):  # something may have taken the folder away
+            for path in sorted(self._folder.iterdir()):
+                if path.stat().st_ino != own:
+                    rows.append(np.fromfile(path, np.uint64))
         return [row for row in rows if len(row) == len(self.values)]  # else it is only being made
 
 

@@ -168,6 +168,6 @@ def _timings(route: str, totals: Sequence[int], at: dict[str, int]) -> Iterable[
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # or it is another user's by now
         return False
     return pid != 0

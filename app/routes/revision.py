@@ -11,7 +11,8 @@ from fastapi import Depends, Query, Request, Response
 from app.errors import RevisionChangedError
 from app.service import Service
 
-IMMUTABLE = "public, max-age=31536000, immutable"
+# Private: what `public` says a proxy may give to those who have no token.
+IMMUTABLE = "private, max-age=31536000, immutable"
 REVALIDATE = "no-cache"
 
 

@@ -4,15 +4,13 @@ import re
 
 from fastapi import Request, Response
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})$")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})$", re.IGNORECASE)
 
 
 def is_known(request: Request, etag: str) -> bool:
     """Whether the client has these bytes already, by If-None-Match (RFC 9110, 13.1.2)."""
-    header = request.headers.get("if-none-match")
-    if header is None:
-        return False
-    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    lines = request.headers.getlist("if-none-match")
+    tags = [tag.strip().removeprefix("W/") for line in lines for tag in line.split(",")]
     return etag in tags or tags == ["*"]
 
 

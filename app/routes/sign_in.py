@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.requests import ClientDisconnect
 
 from app.access.sessions import COOKIE
 from app.routes.guard import SIGN_IN, Guard
@@ -93,13 +94,13 @@ def _show(wanted: str, message: str = "", status: int = 200) -> HTMLResponse:
 async def _read_form(request: Request) -> dict[str, str]:
     """The form's fields; none if it is too large or no form."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_FORM_BYTES:
-            return {}
     try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _MAX_FORM_BYTES:
+                return {}
         fields = parse_qs(bytes(body).decode(), max_num_fields=10)
-    except ValueError:
+    except (ClientDisconnect, ValueError):
         return {}
     return {name: values[0] for name, values in fields.items()}
 

@@ -103,7 +103,8 @@ class LocalStorage:
             if not is_checked:
                 self.check(stamp)
         except SourceChangedError:
-            self._open.pop(stamp.path, None)  # else a replaced file keeps its disk space
+            with self._lock:
+                self._open.pop(stamp.path, None)  # else a replaced file keeps its disk space
             raise
         opened = self._open.get(stamp.path)
         if opened is None or (opened.stamp is not stamp and opened.stamp != stamp):

@@ -106,8 +106,6 @@ class ObjectStorage:
     def _read(
         self, stamp: FileStamp, offset: int, buffers: Sequence[bytearray | memoryview]
     ) -> None:
-        if self._cache:
-            self._objects.counts.count_range(is_kept=False)
         with self._noting(stamp):
             _scatter(self._objects.read(stamp, offset, sum(map(len, buffers))), buffers)
 
@@ -115,6 +113,8 @@ class ObjectStorage:
         self, stamp: FileStamp, offset: int, buffers: Sequence[bytearray | memoryview]
     ) -> None:
         if self._cache:
+            if not self._is_renewing:
+                self._objects.counts.count_range(is_kept=False)
             self._cache.add(stamp, offset, buffers, is_renewed=self._is_renewing)
 
     def _is_fresh(self, stamp: FileStamp) -> bool:

@@ -1,12 +1,13 @@
 """Objects in the stores that addresses name: asked for with timeouts, and again after failures.
 
 Credentials and endpoints come from the environment, by the conventions of obstore: its stores read
-it themselves. A retry is ours and not obstore's, so that one count bounds whatever fails: no
-connection, an answer that stalls or is cut off, status 500 or 503.
+it themselves. A read is asked again by us and not by obstore, so that one count bounds whatever
+fails: no connection, an answer that stalls or is cut off, status 500 or 503.
 """
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any, TypeVar
@@ -41,8 +42,9 @@ _CONNECT_SECONDS = 5.0
 _FIRST_BACKOFF_SECONDS = 0.1
 _MAX_BACKOFF_SECONDS = 5.0
 _PUT_BYTES = 8 << 20  # of a part of an upload; S3 takes 10,000 of at least 5 MiB
-_REFUSED = re.compile(r"\b40[13] (Forbidden|Unauthorized)")
-_NO_SUCH_RANGE = re.compile(r"\b416\b")
+# In an error's text; its address, which may have any number in it, has no spaces.
+_REFUSED = re.compile(r"status code: 40[13]\b")
+_NO_SUCH_RANGE = re.compile(r"status code: 416\b")
 _SAID = re.compile(r"<Message>([^<]+)</Message>")
 
 
@@ -52,7 +54,7 @@ class Objects:
     def __init__(self, limits: ObjectLimits, counts: StoreCounts | None = None) -> None:
         self.limits = limits
         self.counts: StoreCounts = counts or NoCounts()
-        self._stores: dict[str, Any] = {}
+        self._stores: dict[tuple[str, int], Any] = {}  # by root, and how often obstore asks again
         self._lock = Lock()
         self._is_closed = Event()
 
@@ -145,9 +147,21 @@ class Objects:
             raise is_changed(stamp, "it is gone") from error
 
     def put(self, address: str, data: bytes | Path) -> None:
-        """Put bytes, or those of a file, in place of the object, whole or not at all."""
+        """Put bytes, or those of a file, in place of the object, whole or not at all.
+
+        Raises SourceUnavailableError.
+        """
         where = self._split(address)
-        self._ask(where, lambda store: obstore.put(store, where.key, data, chunk_size=_PUT_BYTES))
+        # Here it is obstore that asks again: for a part of 8 MiB, and not for all of them.
+        store = self._open(where.root, retries=self.limits.retries)
+        try:
+            obstore.put(store, where.key, data, chunk_size=_PUT_BYTES)
+        except (InvalidPathError, ValueError) as error:
+            raise UnsupportedError(f"{where} is no name of an object: {error}") from error
+        except (BaseError, OSError) as error:
+            raise SourceUnavailableError(
+                f"{where} can not be written: {_shorten(error)}"
+            ) from error
 
     def get_small(self, address: str) -> bytes | None:
         """A whole object that fits in memory, or None where there is none."""
@@ -166,10 +180,12 @@ class Objects:
     def _ask(self, where: Address, call: Callable[[Any], T], size_bytes: int = 0) -> T:
         """What the store answers, so many bytes of an object; asked again while it fails, a little
         later each time."""
-        for attempt in range(self.limits.retries + 1):
+        attempts = self.limits.retries + 1
+        for attempt in range(attempts):
             if attempt:
                 backoff = _FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1)
                 if self._is_closed.wait(min(backoff, _MAX_BACKOFF_SECONDS)):
+                    attempts = attempt
                     break
             try:
                 answer = call(self._open(where.root))
@@ -193,27 +209,33 @@ class Objects:
                     ) from error
                 last = error
         raise SourceUnavailableError(
-            f"{where} can not be read, after {self.limits.retries + 1} attempts: {_shorten(last)}"
+            f"{where} can not be read, after {attempts} attempts: {_shorten(last)}"
         ) from last
 
-    def _open(self, root: str) -> Any:
+    def _open(self, root: str, retries: int = 0) -> Any:
         with self._lock:
-            if root not in self._stores:
+            if (root, retries) not in self._stores:
                 try:
-                    self._stores[root] = _open_store(root, self.limits)
+                    opened = _open_store(root, self.limits.timeout_seconds, retries)
                 except (BaseError, ValueError) as error:
                     raise SourceError(f"{root} can not be opened: {_shorten(error)}") from error
-            return self._stores[root]
+                self._stores[root, retries] = opened
+            return self._stores[root, retries]
 
 
-def _open_store(root: str, limits: ObjectLimits) -> Any:
+def _open_store(root: str, timeout: float, retries: int) -> Any:
     scheme, _, name = root.partition("://")
-    timeout = limits.timeout_seconds
     client: Any = {
         "timeout": f"{timeout * 1000:.0f}ms",
         "connect_timeout": f"{min(timeout, _CONNECT_SECONDS) * 1000:.0f}ms",
     }
-    retry: Any = {"max_retries": 0}
+    longest = timedelta(seconds=(retries + 1) * (timeout + _MAX_BACKOFF_SECONDS))
+    backoff = {
+        "init_backoff": timedelta(seconds=_FIRST_BACKOFF_SECONDS),
+        "max_backoff": timedelta(seconds=_MAX_BACKOFF_SECONDS),
+        "base": 2,
+    }
+    retry: Any = {"max_retries": retries, "backoff": backoff, "retry_timeout": longest}
     if scheme == "https":
         return HTTPStore(root, client_options=client, retry_config=retry)
     # As config, since client_options would take the place of all that the environment says of the

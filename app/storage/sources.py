@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from app.errors import DamagedFileError, SourceChangedError
@@ -104,11 +103,11 @@ def open_source(path: str, objects: Objects, advance: Advance) -> Iterator[Sourc
 
 
 @contextmanager
-def copy_ranges(source: Source, ranges: Sequence[tuple[int, int]]) -> Iterator[str]:
-    """The path of a file of the source's size that has those bytes of it, from start to end, and
-    holes elsewhere, until the context ends."""
-    with TemporaryDirectory(prefix="mimicit-") as folder:
-        path = Path(folder) / "part.parquet"
+def copy_ranges(source: Source, ranges: Sequence[tuple[int, int]], folder: Path) -> Iterator[str]:
+    """The path of a file in the folder of the source's size that has those bytes of it, from start
+    to end, and holes elsewhere, until the context ends."""
+    path = folder / "part.parquet"
+    try:
         with open(path, "wb") as file:
             os.truncate(file.fileno(), source.stamp.size_bytes)
             for start, end in ranges:
@@ -116,3 +115,5 @@ def copy_ranges(source: Source, ranges: Sequence[tuple[int, int]]) -> Iterator[s
                 for at in range(start, end, _COPY_BYTES):
                     file.write(source.read(at, min(_COPY_BYTES, end - at)))
         yield str(path)
+    finally:
+        path.unlink(missing_ok=True)
