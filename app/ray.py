@@ -14,9 +14,9 @@ from ray.serve.schema import LoggingConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.catalog.manifest import get_manifest
-from app.cli.catalogs import mounted_folder
 from app.errors import MimicitError
 from app.main import create_app
+from app.mounted import mounted_folder
 from app.orders import CatalogFolder
 from app.routes.guard import Guard
 from app.settings import load_settings, with_session_key

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from app.catalog.catalog import Catalog
-from app.cli.catalogs import mounted_folder
+from app.mounted import mounted_folder
 from app.settings import load_settings
 from benchmarks.processes import MIMICIT, Run, run_measured
 

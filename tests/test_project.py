@@ -35,25 +35,25 @@ LAYERS = [
     | {"histogram", "charts", "metrics", "logs", "access"},
     {"parquet", "data_yaml", "tasks"},
     {"catalog"},
-    {"batches", "check", "convert", "orders", "running", "rebuild"},
+    {"batches", "check", "convert", "orders", "running", "rebuild", "mounted"},
     {"batcher"},
     {"service", "progress_lines"},
     {"live", "reloader"},
     {"routes"},
     {"explorer"},
     {"main", "waiting", "connection"},
-    {"server"},
+    {"server", "ray"},
     {"cli"},
-    {"__main__", "ray"},
+    {"__main__"},
 ]
 LAYER = {noun: number for number, nouns in enumerate(LAYERS) for noun in nouns}
 # Who alone imports what.
 ONLY = {
     "demo": {"cli"},
     "settings": {"batcher", "service", "routes", "explorer", "main", "connection", "server", "cli"}
-    | {"rebuild", "reloader", "ray"},
+    | {"rebuild", "reloader", "mounted", "ray"},
     "convert": {"cli"},
-    "data_yaml": {"catalog", "convert", "cli"},
+    "data_yaml": {"catalog", "convert", "mounted", "cli"},
     "json_object": {"catalog", "convert"},
     "key_rules": {"data_yaml", "catalog", "check"},
     "duckdb": {"catalog"},

@@ -19,12 +19,12 @@ from app.check.kinds import parse_fail_on
 from app.check.report import Report
 from app.check.run import Options, check_catalog
 from app.check.text import print_report
-from app.cli.catalogs import build, build_limits, load_mounted, mounted_folder
 from app.cli.options import CatalogOption, ClusterOption, ConfigOption, DataArgument
 from app.cli.runners import open_runners
 from app.data_yaml import DataYaml
 from app.descriptors import raise_limit
 from app.errors import MimicitError
+from app.mounted import build, build_limits, load_mounted, mounted_folder
 from app.progress import Report as Tell
 from app.progress_lines import show_progress
 from app.settings import Settings, load_settings

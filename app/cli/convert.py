@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from app.cli.catalogs import convert_limits
 from app.cli.converted import end_with, run_conversion
 from app.cli.options import (
     ClusterOption,
@@ -20,6 +19,7 @@ from app.convert.instruction import InstructionColumns
 from app.convert.instructions import convert_instructions
 from app.convert.options import MAX_PARTITION_BYTES, ImageOptions
 from app.convert.sources import Kind
+from app.mounted import convert_limits
 from app.progress_lines import show_progress
 from app.settings import load_settings
 

@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from app import mounted
 from app.catalog.build import is_fresh
-from app.cli import catalogs
-from app.cli.catalogs import build, build_limits, load_mounted, mounted_folder
 from app.cli.options import CatalogOption, ClusterOption, ConfigOption, DataArgument
 from app.cli.runners import open_runners
+from app.mounted import build, build_limits, load_mounted, mounted_folder
 from app.progress_lines import show_progress
 from app.settings import load_settings
 
@@ -37,5 +37,5 @@ def index(
         console.print(f"{folder} is built: revision {manifest.revision}", highlight=False)
     if publish is not None:
         with show_progress(console) as show:
-            catalogs.publish(folder, publish, settings, show)
+            mounted.publish(folder, publish, settings, show)
         console.print(f"published at {publish}", highlight=False, markup=False)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from app.cli.catalogs import mounted_folder
 from app.cli.options import CatalogOption, ConfigOption, DataArgument, PublishedOption
 from app.errors import MimicitError
+from app.mounted import mounted_folder
 from app.orders import OrdersFolder, Reload
 from app.running import Running, list_running
 from app.settings import load_settings

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from app.cli.catalogs import convert_limits
 from app.cli.converted import run_conversion
 from app.cli.options import (
     ClusterOption,
@@ -17,6 +16,7 @@ from app.cli.options import (
 )
 from app.convert.options import MAX_PARTITION_BYTES, ImageOptions
 from app.convert.sources import Kind
+from app.mounted import convert_limits
 from app.settings import load_settings
 
 

@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 
 from app.catalog.catalog import Catalog
-from app.cli.catalogs import load_current, look, make_current, mounted_folder
 from app.cli.options import CatalogOption, ConfigOption, DataArgument, PublishedOption
 from app.descriptors import raise_limit
 from app.logs.log import Log
+from app.mounted import load_current, look, make_current, mounted_folder
 from app.progress import Progress
 from app.progress_lines import show_progress
 from app.reloader import Mounted

@@ -1,4 +1,4 @@
-"""The data YAML that a command is given, and its catalog."""
+"""What the settings have mounted, a data YAML or a published catalog, and the catalog of it."""
 
 from dataclasses import replace
 from pathlib import Path
