@@ -19,13 +19,13 @@ from app.batches.read import Failures, Keep, ReadImages, read_samples
 from app.batches.sample import Sample, Wanted
 from app.budget import Budget
 from app.catalog.catalog import Catalog
-from app.catalog.image_runs import RunReader, split_runs
 from app.catalog.image_source import ImageSource
 from app.errors import MimicitError, TooLargeError
 from app.group import Group
 from app.metrics.meter import Meter
 from app.parquet.reader import Stored
 from app.pool import Pool
+from app.reads import Reads
 from app.settings import Settings
 from app.storage import WouldBlockError
 
@@ -57,7 +57,7 @@ class Batcher:
         self,
         catalog: Catalog,
         settings: Settings,
-        reads: Pool,
+        reads: Reads,
         resizes: Pool,
         meter: Meter,
     ) -> None:
@@ -232,10 +232,8 @@ class Batcher:
     def _read_runs(
         self, wanted: list[Wanted], numbers: Iterable[int]
     ) -> Iterator[tuple[int, Read]]:
-        """The images of those numbers, read on the threads for reads, neighbours together."""
-        for run, found in self._reads.map(RunReader().read, split_runs(wanted, numbers)):
-            for (at, (_, place)), stored in zip(run, found, strict=True):
-                yield at, (stored, place.form)
+        for at, stored in self._reads.read_runs(wanted, numbers):
+            yield at, (stored, wanted[at].place.form)
 
 
 def _read_stored(image: Wanted, *, wait: bool = True, is_checked: bool = False) -> Read:

@@ -9,7 +9,6 @@ from typing import TypeVar
 from app.batcher import Batcher
 from app.catalog.catalog import Catalog
 from app.catalog.dataset import Dataset
-from app.catalog.image_runs import RunReader, split_runs
 from app.catalog.image_source import ImageSource
 from app.catalog.instructions import Instruction, InstructionPage, InstructionTable
 from app.catalog.manifest import Manifest
@@ -21,6 +20,7 @@ from app.metrics.meter import Meter
 from app.parquet.place import Place
 from app.parquet.reader import Stored
 from app.pool import Pool
+from app.reads import Reads
 from app.settings import Settings, object_limits
 from app.storage import WouldBlockError
 
@@ -50,10 +50,7 @@ class Service:
             count_read=meter.count_read,
             store_counts=meter,
         )
-        # A round trip takes no core, and no disk that would have to seek.
-        remote_threads = settings.object_requests if self.catalog.is_remote else 0
-        threads = max(settings.read_threads, remote_threads)
-        self._reads = Pool("reads", threads, settings.max_waiting)
+        self._reads = Reads(settings)
         # Each waits for the reads of one request.
         self._lookups = Pool("lookups", _LOOKUP_THREADS, settings.max_waiting)
         self._resizes = Pool("resizes", settings.resize_threads, settings.max_waiting)
@@ -99,7 +96,7 @@ class Service:
         try:
             return self.read_warm(source, place)
         except WouldBlockError:
-            return await self._reads.run(partial(_read, source, place, wait=True))
+            return await self._reads.run(partial(_read, source, place, wait=True), source)
 
     async def resize_image(
         self, source: ImageSource, place: Place, how: Resize
@@ -118,7 +115,7 @@ class Service:
         try:
             source.reader.check(place, wait=False)
         except WouldBlockError:
-            await self._reads.run(partial(source.reader.check, place))
+            await self._reads.run(partial(source.reader.check, place), source)
 
     async def read_images(
         self, source: ImageSource, places: list[Place | None]
@@ -135,9 +132,9 @@ class Service:
         found: list[bytes | MimicitError] = [_no_image()] * len(places)
         there = {at: (source, place) for at, place in enumerate(places) if place}
         cold = [at for at, (_, place) in there.items() if place.is_readable]
-        for run, stored in self._reads.map(RunReader().read, split_runs(there, cold)):
-            for (at, (_, place)), one in zip(run, stored, strict=True):
-                found[at] = one if isinstance(one, MimicitError) else _decode(one, place)
+        for at, stored in self._reads.read_runs(there, cold):
+            place = there[at][1]
+            found[at] = stored if isinstance(stored, MimicitError) else _decode(stored, place)
         for at in there.keys() - cold:
             found[at] = _decode(b"", there[at][1])
         return found

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from email.utils import formatdate
 from hashlib import sha256
@@ -159,6 +160,30 @@ def test_a_store_that_is_down_is_not_asked_for_every_image(
         assert {one["error"]["code"] for one in items} == {"source_unavailable"}
         # Those that two threads had begun, each with its retries.
         assert 0 < len(proxy.faults.requests) <= 3 * (1 + QUICK["object_retries"])
+
+
+def test_a_store_that_hangs_makes_nobody_wait_for_a_disk(
+    proxy: Proxy, folder: Folder, tmp_path: Path
+) -> None:
+    far = put_pack(write_pack(tmp_path / "pack"), folder, tmp_path)
+    large = draw_jpeg(1) + bytes(2_000_000)  # is not read on the event loop
+    write_images(tmp_path / "near.parquet", {"K": large})
+    write_instructions(tmp_path / "near.json", {"I": record("q", "K")})
+    with open(far, "a") as file:
+        file.write("  NEAR: {mimicit_path: near.json, images_path: near.parquet}\n")
+    settings = QUICK | {"object_retries": 0, "range_cache_bytes": 0, "object_requests": 2}
+    with start_server(far, tmp_path / "c", read_threads=2, **settings) as server:
+        proxy.faults.stall = 1000
+        with ThreadPoolExecutor() as pool:
+            hanging = [pool.submit(server.get, image_path("A", f"K{n}")) for n in range(4)]
+            lookup = {"dataset": "A", "keys": [f"K{n}" for n in range(20)]}
+            hanging.append(pool.submit(server.post, "/v1/images:lookup", lookup))
+            time.sleep(0.5)
+            began = time.monotonic()
+            assert server.get(image_path("NEAR", "K")).body == large
+            assert time.monotonic() - began < 1
+            assert not any(one.done() for one in hanging)
+            assert {one.result().status for one in hanging} == {200, 503}  # 200 is the lookup's
 
 
 def test_what_is_asked_of_a_store_is_counted(proxy: Proxy, folder: Folder, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ LAYERS = [
     | {"histogram", "charts", "metrics", "logs", "access"},
     {"parquet", "data_yaml", "tasks"},
     {"catalog"},
-    {"batches", "check", "convert", "orders", "running", "rebuild", "mounted"},
+    {"batches", "check", "convert", "orders", "running", "rebuild", "mounted", "reads"},
     {"batcher"},
     {"service", "progress_lines"},
     {"live", "reloader"},
@@ -51,7 +51,7 @@ LAYER = {noun: number for number, nouns in enumerate(LAYERS) for noun in nouns}
 ONLY = {
     "demo": {"cli"},
     "settings": {"batcher", "service", "routes", "explorer", "main", "connection", "server", "cli"}
-    | {"rebuild", "reloader", "mounted", "ray"},
+    | {"rebuild", "reloader", "mounted", "reads", "ray"},
     "convert": {"cli"},
     "data_yaml": {"catalog", "convert", "mounted", "cli"},
     "json_object": {"catalog", "convert"},

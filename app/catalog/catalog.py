@@ -97,14 +97,6 @@ class Catalog:
         self._hold.close()
         self._database.close()
 
-    @property
-    def is_remote(self) -> bool:
-        """Whether images lie in an object store, so that reading one is a round trip."""
-        return any(
-            dataset.images is not None and dataset.images.reader.is_remote
-            for dataset in self.datasets.values()
-        )
-
     def get_dataset(self, name: str) -> Dataset:
         """The dataset of that name; raises UnknownDatasetError."""
         try:
