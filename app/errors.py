@@ -15,6 +15,7 @@ MimicitError
 ├── StepOutOfRangeError      the epoch has no such step
 ├── InvalidRequestError      the request is not of the form the API takes
 ├── RevisionChangedError     the request pins another catalog revision
+├── PreconditionFailedError  the request is for other bytes than there are
 ├── SourceChangedError       a source is no longer what the catalog was built from
 ├── ImageUnreadableError     the value is there, a picture can not be made of it
 │   └── PictureTooLargeError it has more pixels than are decoded
@@ -150,6 +151,12 @@ class RevisionChangedError(MimicitError):
     """The request pins a catalog revision that is not the one being served."""
 
     code = "revision_changed"
+
+
+class PreconditionFailedError(MimicitError):
+    """The request is for bytes of another ETag (RFC 9110, 13.1.1)."""
+
+    code = "precondition_failed"
 
 
 class SourceChangedError(MimicitError):

@@ -308,21 +308,60 @@ def test_a_range_holds_only_for_the_etag_it_names(server: LiveServer) -> None:
     assert server.get(path, range="bytes=0-3", if_range='"old"').status == 200
 
 
-def test_head_has_the_headers_of_get(server: LiveServer) -> None:
-    path = image_path("PLAIN", "IMG_008")
-    head, get = server.request("HEAD", path), server.get(path)
-    assert (head.status, head.body) == (200, b"")
-    assert head.headers["content-length"] == str(len(get.body))
+def test_a_request_for_other_bytes_is_refused(server: LiveServer) -> None:
+    path = image_path("PLAIN", "IMG_007")
+    etag = server.get(path).headers["etag"]
+    for names in (etag, f'"other", {etag}', "*"):
+        assert server.get(path, if_match=names, range="bytes=0-3").status == 206
+    for names in ('"other"', f"W/{etag}", ""):  # the comparison is the strong one
+        answer = server.get(path, if_match=names, range="bytes=0-3")
+        assert (answer.status, answer.code) == (412, "precondition_failed")
+    assert server.get(path + "?width=20", if_match=etag).status == 412
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        image_path("PLAIN", "IMG_008"),
+        image_path("PLAIN", "IMG_008") + "?width=20",
+        image_path("PLAIN", "NO"),
+        "/v1/datasets",
+        "/v1/datasets/PLAIN/instructions?limit=2",
+        "/v1/plan",
+        "/v1/batches/0",
+        "/v1/batches/999999",
+        "/healthz",
+        "/readyz",
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/nothing",
+    ],
+)
+def test_head_has_the_headers_of_get(server: LiveServer, path: str) -> None:
+    head, get = server.request("HEAD", path, {"range": "bytes=0-3"}), server.get(path)
+    assert (head.status, head.body) == (get.status, b"")
     own = {"date", "x-request-id"}
+    if get.status >= 400:
+        own.add("content-length")  # the body has the request's id, which may be one longer
     assert {n: v for n, v in head.headers.items() if n not in own} == {
         n: v for n, v in get.headers.items() if n not in own
     }
-    assert server.request("HEAD", image_path("PLAIN", "NO")).status == 404
 
 
-def test_another_method_is_405(server: LiveServer) -> None:
-    answer = server.request("DELETE", image_path("PLAIN", "IMG_008"))
-    assert (answer.status, answer.code) == (405, "method_not_allowed")
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", image_path("PLAIN", "IMG_008"), "GET, HEAD"),
+        ("POST", "/v1/plan", "GET, HEAD"),
+        ("HEAD", "/v1/images:lookup", "POST"),
+        ("GET", "/v1/images:lookup", "POST"),
+    ],
+)
+def test_another_method_is_405(server: LiveServer, method: str, path: str, allowed: str) -> None:
+    answer = server.request(method, path)
+    assert (answer.status, answer.headers["allow"]) == (405, allowed)
+    assert method == "HEAD" or answer.code == "method_not_allowed"
 
 
 def test_a_pinned_revision_is_kept_or_refused(server: LiveServer) -> None:

@@ -133,6 +133,9 @@ def test_it_is_the_same_service(served: Served) -> None:
     assert live.get(image_path("A", KEYS[3]), if_none_match=answer.headers["etag"]).status == 304
     part = live.get(image_path("A", KEYS[3]), range="bytes=2-5")
     assert (part.status, part.body) == (206, PICTURES[KEYS[3]][2:6])
+    head = live.request("HEAD", "/v1/datasets")
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-length"] == live.get("/v1/datasets").headers["content-length"]
     assert live.get(image_path("A", "none")).code == "unknown_image"
     assert live.get(f"{image_path('A', KEYS[3])}?revision=0").code == "revision_changed"
     tar = live.get("/v1/batches/1?batch_size=8&format=tar")

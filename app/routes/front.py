@@ -78,11 +78,13 @@ class Front:
             except MimicitError as error:
                 warm, app = None, partial(_refuse, error)
             if warm is None:
-                answer = _Answer(send, id_header, has_body=scope["method"] != "HEAD")
+                is_head = scope["method"] == "HEAD"
+                asked = _as_get(scope) if is_head else scope
+                answer = _Answer(send, id_header, has_body=not is_head)
                 try:
-                    await _hand_on(app, scope, receive, answer, request_id)
+                    await _hand_on(app, asked, receive, answer, request_id)
                 finally:
-                    template = getattr(scope.get("route"), "path_format", None)
+                    template = getattr(asked.get("route"), "path_format", None)
                     status, sent_bytes = answer.status, answer.sent_bytes
             else:
                 headers, data = warm
@@ -116,6 +118,13 @@ def _target(scope: Scope) -> str:
     if scope["query_string"]:
         target += b"?" + scope["query_string"]
     return target[:_MAX_TARGET_BYTES].decode("ascii", "backslashreplace")
+
+
+def _as_get(scope: Scope) -> Scope:
+    """HEAD as GET, whose body the server leaves out, and without the range, which is GET's alone
+    (RFC 9110, 9.3.2 and 14.2)."""
+    headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+    return {**scope, "method": "GET", "headers": headers}
 
 
 async def _hand_on(

@@ -18,7 +18,7 @@ from app.routes.body import read_json
 from app.routes.keys import register_key_convertor
 from app.routes.problems import PROBLEM_RESPONSES, describe
 from app.routes.revision import CatalogService, check_revision, pin_revision
-from app.routes.serve_bytes import answer_bytes, is_known
+from app.routes.serve_bytes import answer_bytes, check_match, is_known
 from app.service import Service
 from app.settings import Settings
 
@@ -48,6 +48,7 @@ async def _answer(
     cache_control = check_revision(service, revision)
     etag = f'"{place.hash:016x}{_tag(how) if how else ""}"'
     headers = {"etag": etag, "cache-control": cache_control, "accept-ranges": "bytes"}
+    check_match(request, etag)
     if is_known(request, etag) and place.is_readable:
         await service.check_image(source, place)
         return Response(status_code=304, headers=headers)
@@ -93,28 +94,25 @@ def create_router(settings: Settings) -> APIRouter:
         source, place = _find(service, request.path_params)
         return await _answer(service, request, source, place, revision, how)
 
+    @router.get(
+        "/datasets/{dataset}/images/{key:key}",
+        summary="An image's bytes",
+        response_class=Response,
+        responses=_IMAGE_RESPONSES,
+    )
     async def get_dataset_image(
         response: Annotated[Response, Depends(get_image)], dataset: str, key: str
     ) -> Response:
         return response
 
+    @router.get(
+        "/images/{key:key}",
+        summary="An image's bytes, in whichever dataset it is",
+        response_class=Response,
+        responses=_IMAGE_RESPONSES,
+    )
     async def find_image(response: Annotated[Response, Depends(get_image)], key: str) -> Response:
         return response
-
-    for path, endpoint, summary in (
-        ("/datasets/{dataset}/images/{key:key}", get_dataset_image, "An image's bytes"),
-        ("/images/{key:key}", find_image, "An image's bytes, in whichever dataset it is"),
-    ):
-        for method in ("GET", "HEAD"):
-            router.add_api_route(
-                path,
-                endpoint,
-                methods=[method],
-                summary=summary if method == "GET" else f"{summary}: headers only",
-                operation_id=f"{endpoint.__name__}_{method.lower()}",
-                response_class=Response,
-                responses=_IMAGE_RESPONSES,
-            )
 
     @router.get(
         "/datasets/{dataset}/images",

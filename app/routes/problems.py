@@ -19,6 +19,7 @@ _STATUSES: dict[type[errors.MimicitError], HTTPStatus] = {
     errors.AmbiguousKeyError: HTTPStatus.CONFLICT,
     errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RevisionChangedError: HTTPStatus.CONFLICT,
+    errors.PreconditionFailedError: HTTPStatus.PRECONDITION_FAILED,
     errors.SourceChangedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SourceUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ImageUnreadableError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -50,6 +51,10 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     409: {
         "description": "`ambiguous_key`: more than one source has it. `revision_changed`: the "
         "request pins another revision.",
+        "content": _PROBLEM_CONTENT,
+    },
+    412: {
+        "description": "`precondition_failed`: `If-Match` is for other bytes.",
         "content": _PROBLEM_CONTENT,
     },
     413: {"description": "Over a limit, which the message names.", "content": _PROBLEM_CONTENT},
@@ -139,11 +144,15 @@ async def _handle_http(request: Request, error: Exception) -> JSONResponse:
     status = error.status_code
     code = _CODES_OF_STATUS.get(status, errors.InvalidRequestError.code)
     detail = error.detail
+    headers = dict(error.headers or {})
     if status == 404:
         detail = "there is no such path; /docs lists those there are"
     elif status == 405:
         detail = f"{request.method} is not a method of this path"
-    return _answer(request, _problem(status, code, detail), dict(error.headers or {}))
+        headers["Allow"] = headers["Allow"].replace(
+            "GET", "GET, HEAD"
+        )  # of which `front` makes GET
+    return _answer(request, _problem(status, code, detail), headers)
 
 
 async def _handle_unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -4,7 +4,20 @@ import re
 
 from fastapi import Request, Response
 
+from app.errors import PreconditionFailedError
+
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})$", re.IGNORECASE)
+
+
+def check_match(request: Request, etag: str) -> None:
+    """Raise PreconditionFailedError if the client wants other bytes, by If-Match (RFC 9110,
+    13.1.1)."""
+    lines = request.headers.getlist("if-match")
+    tags = [tag.strip() for line in lines for tag in line.split(",")]
+    if lines and etag not in tags and tags != ["*"]:
+        raise PreconditionFailedError(
+            f"If-Match names {', '.join(lines)[:100]}, and these bytes are {etag}: ask anew"
+        )
 
 
 def is_known(request: Request, etag: str) -> bool:
@@ -17,11 +30,11 @@ def is_known(request: Request, etag: str) -> bool:
 def answer_bytes(
     request: Request, data: bytes, content_type: str, headers: dict[str, str]
 ) -> Response:
-    """The bytes, or the one range of them that is asked for; headers only for HEAD."""
+    """The bytes, or the one range of them that is asked for."""
     headers["content-type"] = content_type
     wanted = request.headers.get("range")
     status, part = 200, data
-    if wanted is not None and request.method == "GET" and _range_holds(request, headers["etag"]):
+    if wanted is not None and _range_holds(request, headers["etag"]):
         span = _find_span(wanted, len(data))
         if span is not None:
             first, last = span
@@ -31,9 +44,6 @@ def answer_bytes(
                 return Response(status_code=416, headers=headers)
             headers["content-range"] = f"bytes {first}-{last}/{len(data)}"
             status, part = 206, data[first : last + 1]
-    if request.method == "HEAD":
-        headers["content-length"] = str(len(data))
-        return Response(status_code=200, headers=headers)
     return Response(part, status, headers)
 
 

@@ -9,6 +9,7 @@ MimicitError
     ├── StepOutOfRangeError
     ├── AmbiguousKeyError      more than one source has it: `candidates`
     ├── RevisionChangedError   the pinned catalog is no longer served
+    ├── PreconditionFailedError  the image is not the one that was asked for
     ├── InvalidRequestError, MethodNotAllowedError, TooLargeError, UnauthorizedError
     ├── ImageUnreadableError
     ├── SourceChangedError, SourceUnavailableError, OverloadedError, NotReadyError,
@@ -89,6 +90,12 @@ class RevisionChangedError(ProblemError):
     """The data have changed: another catalog than the pinned one is served."""
 
     code, status = "revision_changed", 409
+
+
+class PreconditionFailedError(ProblemError):
+    """The image has another ETag than the request is for."""
+
+    code, status = "precondition_failed", 412
 
 
 class InvalidRequestError(ProblemError):
