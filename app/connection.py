@@ -3,10 +3,11 @@ reads, and on how many connections there are."""
 
 import asyncio
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.answer_transport import AnswerTransport
 from app.descriptors import first_beyond
 from app.settings import Settings
 
@@ -120,6 +121,9 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
                 raise _RefusedError
         HttpToolsProtocol.on_headers_complete(self)
+        if self.scope["method"] != "HEAD":
+            answered = AnswerTransport(self.transport, self.cycle)
+            self.cycle.transport = cast(asyncio.Transport, answered)
         self.headers = self._trailers
         self._trailers.left_bytes = self._bounds.head_bytes
         if self._is_ending:

@@ -81,8 +81,8 @@ def test_a_head_that_comes_slowly_is_cut_off(server: LiveServer) -> None:
 
 
 def test_a_connection_that_says_nothing_is_cut_off(server: LiveServer) -> None:
+    began = time.monotonic()
     with connect(server) as client:
-        began = time.monotonic()
         assert read_all(client).startswith(b"HTTP/1.1 408 ")
         assert 1 <= time.monotonic() - began < 4
 
@@ -240,6 +240,38 @@ def test_nothing_is_written_into_an_answer_on_its_way(server: LiveServer) -> Non
     assert length is not None
     assert 65536 < len(body) < int(length[1])  # it is cut off
     assert b"HTTP/1.1 " not in body
+
+
+def test_an_answer_comes_with_its_head(server: LiveServer) -> None:
+    body = draw_jpeg(1)
+    with connect(server) as client:
+        for _ in range(50):  # two writes would often be two reads
+            client.sendall(GET + b"\r\n")
+            head, _, rest = client.recv(65536).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert rest == body
+
+
+def test_a_body_is_asked_for_before_the_answer(server: LiveServer) -> None:
+    body = b'{"dataset":"A","keys":["K"]}'
+    with connect(server) as client:
+        for _ in range(2):
+            client.sendall(post(f"Content-Length: {len(body)}\r\nExpect: 100-continue"))
+            assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.sendall(body)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_answers_without_a_body_are_sent(server: LiveServer) -> None:
+    etag = server.get(PATH.decode()).headers["etag"].encode()
+    head = b"HEAD " + PATH + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+    known = GET + b"If-None-Match: " + etag + b"\r\n\r\n"
+    with connect(server) as client:
+        client.sendall(head + known + head + known + GET + b"Connection: close\r\n\r\n")
+        answers = read_all(client).split(b"HTTP/1.1 ")
+    assert [one[:3] for one in answers] == [b"", b"200", b"304", b"200", b"304", b"200"]
+    assert answers[-1].endswith(draw_jpeg(1))
+    assert all(one.endswith(b"\r\n\r\n") for one in answers[1:-1])
 
 
 def test_slow_clients_are_in_nobodys_way(server: LiveServer) -> None:

@@ -40,7 +40,7 @@ LAYERS = [
     {"service", "progress_lines"},
     {"live", "reloader"},
     {"routes"},
-    {"explorer"},
+    {"explorer", "answer_transport"},
     {"main", "waiting", "connection"},
     {"server", "ray"},
     {"cli"},
@@ -65,7 +65,7 @@ ONLY = {
     "starlette": {"routes", "explorer", "main", "waiting", "server", "ray"},
     "the package ray": {"tasks", "ray"},
     "prometheus_client": {"metrics"},
-    "uvicorn": {"connection", "server"},
+    "uvicorn": {"answer_transport", "connection", "server"},
 }
 MAX_LINES = 300
 
