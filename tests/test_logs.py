@@ -221,12 +221,15 @@ def test_printable_text_is_left_as_it_is() -> None:
     assert format_time(0.1239) == "1970-01-01T00:00:00.123Z"
 
 
+LINES = 15_000  # more than a pipe takes
+
+
 @pytest.mark.parametrize("waits", [True, False])
-def test_lines_are_written_in_order_and_to_the_end(waits: bool) -> None:
+def test_lines_are_made_and_written_in_order_and_to_the_end(waits: bool) -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, waits)
-    writer = LineWriter(writing)
-    expected = b"".join(b"line %d\n" % n for n in range(50_000))
+    writer = LineWriter(writing, b"line %d\n".__mod__)
+    expected = b"".join(b"line %d\n" % n for n in range(LINES))
     found = io.BytesIO()
 
     def read() -> None:
@@ -234,8 +237,8 @@ def test_lines_are_written_in_order_and_to_the_end(waits: bool) -> None:
             found.write(data)
 
     reader = threading.Thread(target=read)
-    for n in range(50_000):
-        writer.write(b"line %d\n" % n)
+    for n in range(LINES):
+        writer.write(n)
     time.sleep(0.2)  # until the pipe is full
     reader.start()
     writer.close()
@@ -247,10 +250,10 @@ def test_lines_are_written_in_order_and_to_the_end(waits: bool) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe")
 def test_a_reader_that_hangs_makes_nobody_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.logs.writer._MAX_WAITING_BYTES", 200_000)
+    monkeypatch.setattr("app.logs.writer._MAX_WAITING", 200)
     monkeypatch.setattr("app.logs.writer._LAST_SECONDS", 0.2)
     reading, writing = os.pipe()
-    writer = LineWriter(writing)
+    writer = LineWriter(writing, bytes)
     began = time.monotonic()
     for _ in range(20):
         for _ in range(100):

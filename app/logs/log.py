@@ -16,7 +16,7 @@ Level = Literal["debug", "info", "warning", "error"]
 _NUMBERS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-class Exchange(msgspec.Struct):
+class Exchange(msgspec.Struct, gc=False):
     """A request and how it was answered; `token` is the name of the one it came with.
 
     The fields are those of a line, in its order.
@@ -42,7 +42,7 @@ class Exchange(msgspec.Struct):
         return f"{escape(said)}{token} [{self.request_id}]\n"
 
 
-class TracedExchange(Exchange):
+class TracedExchange(Exchange, gc=False):
     """One that has a span."""
 
     trace_id: str
@@ -51,6 +51,10 @@ class TracedExchange(Exchange):
     def to_text(self, level: str) -> str:
         """The line for people."""
         return f"{super().to_text(level).rstrip()} [{self.trace_id} {self.span_id}]\n"
+
+
+# A line, or when a request ended, its level, and the request.
+_Told = bytes | tuple[float, str, Exchange]
 
 
 class Log:
@@ -62,7 +66,7 @@ class Log:
         self.format: Format = format
         self._is_json = format == "json"
         self._level = _NUMBERS[level]
-        self._writer = LineWriter(sys.stderr.fileno())
+        self._writer = LineWriter(sys.stderr.fileno(), self._render)
         self._encode = msgspec.json.Encoder().encode
 
     def take_records(self) -> None:
@@ -88,17 +92,24 @@ class Log:
 
     def exchange(self, one: Exchange, level: str) -> None:
         """Tell of a request."""
-        if self._writer.has_room and (dropped := self._writer.take_dropped()):
+        writer = self._writer
+        if writer.dropped and writer.has_room:
+            dropped = writer.take_dropped()
             logging.getLogger("mimicit.log").warning("%d lines were dropped", dropped)
-        self._writer.write(self._json(one, level) if self._is_json else one.to_text(level).encode())
+        writer.write((time.time(), level, one))
 
-    def _json(self, one: Exchange, level: str) -> bytes:
-        start = f'{{"time":"{format_time(time.time())}","level":"{level}","event":"request",'
+    def _render(self, told: _Told) -> bytes:
+        if isinstance(told, bytes):
+            return told
+        seconds, level, one = told
+        if not self._is_json:
+            return one.to_text(level).encode()
+        start = f'{{"time":"{format_time(seconds)}","level":"{level}","event":"request",'
         return start.encode() + self._encode(one)[1:] + b"\n"
 
 
 class _Handler(logging.Handler):
-    def __init__(self, writer: LineWriter) -> None:
+    def __init__(self, writer: LineWriter[_Told]) -> None:
         super().__init__()
         self._writer = writer
 
