@@ -442,8 +442,11 @@ def test_problems_are_counted(server: LiveServer) -> None:
 
 
 def test_a_lookup_keeps_the_order_and_gives_an_error_for_each(server: LiveServer) -> None:
-    keys = ["IMG_003", "NO", "IMG_001", "NULL", "IMG_003", "TEXT"]
+    keys = ["IMG_003", "NO", "IMG_001", "NULL", "IMG_003", "TEXT", 'q"\n']
     answer = server.post("/v1/images:lookup", {"dataset": "PLAIN", "keys": keys})
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["content-length"] == str(len(answer.body))
     items = answer.json()["items"]
     assert [item["key"] for item in items] == keys
     assert base64.b64decode(items[0]["base64"]) == draw_jpeg(3, 400, 300)

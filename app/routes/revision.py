@@ -34,15 +34,21 @@ def check_revision(service: Service, revision: str | None) -> str:
     return IMMUTABLE
 
 
-async def pin_revision(
-    response: Response,
-    service: Annotated[Service, Depends(get_service)],
+CatalogService = Annotated[Service, Depends(get_service)]
+
+
+async def _pin(
+    service: CatalogService,
     revision: Annotated[
         str | None, Query(description="Answer only from the catalog of this revision, else 409.")
     ] = None,
-) -> None:
+) -> str:
+    return check_revision(service, revision)
+
+
+CacheControl = Annotated[str, Depends(_pin)]
+
+
+async def pin_revision(response: Response, cache_control: CacheControl) -> None:
     """Check the pinned revision, and say how long the answer may be kept."""
-    response.headers["cache-control"] = check_revision(service, revision)
-
-
-CatalogService = Annotated[Service, Depends(get_service)]
+    response.headers["cache-control"] = cache_control

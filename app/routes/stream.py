@@ -1,4 +1,4 @@
-"""A batch as an answer: its pieces go to the socket as they are, a part at a time."""
+"""Pieces as an answer, which go to the socket as they are; those of a batch a part at a time."""
 
 import logging
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -15,6 +15,28 @@ from app.routes.revision import REVALIDATE
 _LARGE_BYTES = 1 << 16  # from here on a piece is sent as it is, and not copied
 
 _log = logging.getLogger("mimicit.batches")
+
+
+class PiecesResponse(Response):
+    """Sends pieces, all of which are there."""
+
+    def __init__(self, pieces: list[Piece], content_type: str, cache_control: str) -> None:
+        self.status_code = 200
+        self.background = None
+        length = str(sum(map(len, pieces)))
+        self.init_headers(
+            {
+                "content-type": content_type,
+                "content-length": length,
+                "cache-control": cache_control,
+            }
+        )
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await _send_pieces(send, self._pieces)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class BatchResponse(Response):
