@@ -364,6 +364,12 @@ def test_another_method_is_405(server: LiveServer, method: str, path: str, allow
     assert method == "HEAD" or answer.code == "method_not_allowed"
 
 
+def test_what_allows_head_by_itself_says_so_once(server: LiveServer) -> None:
+    answer = server.request("POST", "/docs/static/swagger-ui.css")
+    assert answer.status == 405
+    assert sorted(answer.headers["allow"].split(", ")) == ["GET", "HEAD"]
+
+
 def test_a_pinned_revision_is_kept_or_refused(server: LiveServer) -> None:
     revision = server.get_json("/readyz")["revision"]
     for path in (

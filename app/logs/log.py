@@ -92,11 +92,9 @@ class Log:
 
     def exchange(self, one: Exchange, level: str) -> None:
         """Tell of a request."""
-        writer = self._writer
-        if writer.dropped and writer.has_room:
-            dropped = writer.take_dropped()
+        if self._writer.has_room and (dropped := self._writer.take_dropped()):
             logging.getLogger("mimicit.log").warning("%d lines were dropped", dropped)
-        writer.write((time.time(), level, one))
+        self._writer.write((time.time(), level, one))
 
     def _render(self, told: _Told) -> bytes:
         if isinstance(told, bytes):

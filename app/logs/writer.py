@@ -25,10 +25,10 @@ class LineWriter(Generic[T]):
     """
 
     def __init__(self, fd: int, render: Callable[[T], bytes]) -> None:
-        self.dropped = 0
         self._fd = fd
         self._render = render
         self._waiting: deque[T] = deque()
+        self._dropped = 0
         self._wake = threading.Event()
         self._is_closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -41,8 +41,8 @@ class LineWriter(Generic[T]):
 
     def write(self, line: T) -> None:
         """Have a line written, which ends with a line end; dropped if too many wait already."""
-        if len(self._waiting) >= _MAX_WAITING:
-            self.dropped += 1
+        if not self.has_room:
+            self._dropped += 1
             return
         self._waiting.append(line)
         if not self._wake.is_set():
@@ -56,7 +56,7 @@ class LineWriter(Generic[T]):
 
     def take_dropped(self) -> int:
         """How many lines were dropped since this was asked last."""
-        dropped, self.dropped = self.dropped, 0
+        dropped, self._dropped = self._dropped, 0
         return dropped
 
     def _run(self) -> None:

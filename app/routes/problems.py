@@ -149,9 +149,9 @@ async def _handle_http(request: Request, error: Exception) -> JSONResponse:
         detail = "there is no such path; /docs lists those there are"
     elif status == 405:
         detail = f"{request.method} is not a method of this path"
-        headers["Allow"] = headers["Allow"].replace(
-            "GET", "GET, HEAD"
-        )  # of which `front` makes GET
+        allowed = headers.get("Allow", "")
+        if "GET" in allowed and "HEAD" not in allowed:
+            headers["Allow"] = f"{allowed}, HEAD"  # which `routes.front` makes GET
     return _answer(request, _problem(status, code, detail), headers)
 
 

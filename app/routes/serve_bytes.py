@@ -12,19 +12,22 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})$", re.IGNORECASE)
 def check_match(request: Request, etag: str) -> None:
     """Raise PreconditionFailedError if the client wants other bytes, by If-Match (RFC 9110,
     13.1.1)."""
-    lines = request.headers.getlist("if-match")
-    tags = [tag.strip() for line in lines for tag in line.split(",")]
-    if lines and etag not in tags and tags != ["*"]:
+    tags = _list_tags(request, "if-match")
+    if tags and etag not in tags and tags != ["*"]:
         raise PreconditionFailedError(
-            f"If-Match names {', '.join(lines)[:100]}, and these bytes are {etag}: ask anew"
+            f"If-Match names {', '.join(tags)[:100]}, and these bytes are {etag}: ask anew"
         )
 
 
 def is_known(request: Request, etag: str) -> bool:
     """Whether the client has these bytes already, by If-None-Match (RFC 9110, 13.1.2)."""
-    lines = request.headers.getlist("if-none-match")
-    tags = [tag.strip().removeprefix("W/") for line in lines for tag in line.split(",")]
+    tags = [tag.removeprefix("W/") for tag in _list_tags(request, "if-none-match")]
     return etag in tags or tags == ["*"]
+
+
+def _list_tags(request: Request, header: str) -> list[str]:
+    lines = request.headers.getlist(header)
+    return [tag.strip() for line in lines for tag in line.split(",")]
 
 
 def answer_bytes(
