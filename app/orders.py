@@ -6,6 +6,7 @@ that comes later, and one that was killed, needs nothing else.
 """
 
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -97,6 +98,11 @@ class OrdersFolder:
     def follow(self, number: int) -> None:
         _replace(self._note(os.getpid()), str(number).encode())
 
+    def list_followers(self) -> list[int]:
+        """The processes that have followed orders, and still run."""
+        pids = (int(path.name.removeprefix("worker-")) for path in self.folder.glob("worker-*"))
+        return [pid for pid in pids if _runs(pid)]
+
     def are_followed(self, number: int, pids: Iterable[int]) -> bool:
         """Whether all of those processes follow the orders of that number, or later ones."""
         for pid in pids:
@@ -116,7 +122,19 @@ def _replace(path: Path, data: bytes) -> None:
     and none of this is there after a crash of the machine anyway."""
     temporary = path.with_name(f".new-{path.name}")
     temporary.write_bytes(data)
+    # ext4 gives a freed inode to the next file and ticks each 4 ms: by its own clock, two orders of
+    # one tick could look the same, and a worker would stay with the first of them.
+    now = time.time_ns()
+    os.utime(temporary, ns=(now, now))
     temporary.replace(path)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):  # of another user: a number that was given again
+        return False
+    return True
 
 
 def _look(path: Path) -> tuple[int, int] | None:

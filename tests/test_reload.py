@@ -20,6 +20,11 @@ import pytest
 from live_server import LiveServer, command, environment, image_path, run, start_server
 from packs import draw_jpeg, record, write_images, write_instructions
 
+from app.mounted import make_current, mounted_folder
+from app.orders import Orders, OrdersFolder, Reload
+from app.running import announce
+from app.settings import load_settings
+
 pytestmark = pytest.mark.slow
 
 KEYS = [f"K{n}" for n in range(12)]
@@ -247,6 +252,33 @@ def test_bad_data_leave_the_catalog_that_is_served(
         assert done.returncode == 0, done.stderr
         assert server.get(image_path("CHANGES", "K1")).body == picture(2, "K1")
         assert readiness(server)["reload"]["outcome"] == "swapped"
+
+
+def test_a_reload_that_failed_is_over_when_every_worker_tells_of_it(tmp_path: Path) -> None:
+    data = write_version(tmp_path, 0)
+    settings = load_settings(data_yaml=data, catalog_dir=tmp_path / "c")
+    folder, manifest = mounted_folder(settings), make_current(settings, lambda _: None)
+    orders = OrdersFolder(tmp_path / "shared")
+    orders.post(Orders(1, manifest))
+    orders.follow(1)
+    # This process is the service and its worker, which looks late, as on a machine that is busy.
+    failed = Orders(2, manifest, Reload(1, "failed", time.time(), "no such file: v1.json"))
+    before = signal.signal(signal.SIGHUP, lambda *_: orders.post(failed))
+    try:
+        with announce(folder, orders.folder), start_reload(data, tmp_path / "c") as reload:
+            wait_for(lambda: orders.read() == failed)
+            time.sleep(1)  # ten looks of the command
+            assert reload.poll() is None
+            orders.follow(2)
+            assert "v1.json" in reload.communicate(timeout=_SECONDS)[1]
+            assert reload.returncode == 1
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def start_reload(data: Path, catalogs: Path) -> "subprocess.Popen[str]":
+    words = command("reload", data, "--catalog-dir", catalogs)
+    return subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True)
 
 
 def list_children(server: LiveServer) -> set[int]:

@@ -11,11 +11,13 @@ from rich.console import Console
 from app.cli.options import CatalogOption, ConfigOption, DataArgument, PublishedOption
 from app.errors import MimicitError
 from app.mounted import mounted_folder
-from app.orders import OrdersFolder, Reload
+from app.orders import Orders, OrdersFolder, Reload
 from app.running import Running, list_running
 from app.settings import load_settings
 
 _POLL_SECONDS = 0.1
+# A worker looks 5 times a second; one that hangs is replaced after 20 s, and the new one has it.
+_TELL_SECONDS = 30.0
 
 
 class ReloadError(MimicitError):
@@ -44,7 +46,7 @@ def reload(
             f"no service of {settings.catalog or settings.data_yaml} runs here with its catalog in "
             f"{folder}; one whose catalog folder can only be read takes SIGHUP"
         )
-    numbers = [_read(service).number for service in here]
+    numbers = [_read(service).reload.number for service in here]
     for service in here:
         try:
             os.kill(service.pid, signal.SIGHUP)
@@ -67,17 +69,25 @@ def reload(
 
 
 def _wait(folder: Path, service: Running, number: int) -> Reload:
+    """What came of the reload after that number, once all workers tell it at /readyz."""
     while True:
-        reload = _read(service)
-        if reload.number > number and reload.outcome != "running":
-            return reload
+        orders = _read(service)
+        if orders.reload.number > number and orders.reload.outcome != "running":
+            break
         if service not in list_running(folder):
             raise ReloadError(f"process {service.pid} ended")
         time.sleep(_POLL_SECONDS)
+    told = OrdersFolder(Path(service.orders))
+    deadline = time.monotonic() + _TELL_SECONDS
+    while time.monotonic() < deadline:
+        if told.are_followed(orders.number, told.list_followers()):
+            break
+        time.sleep(_POLL_SECONDS)
+    return orders.reload
 
 
-def _read(service: Running) -> Reload:
+def _read(service: Running) -> Orders:
     try:
-        return OrdersFolder(Path(service.orders)).read().reload
+        return OrdersFolder(Path(service.orders)).read()
     except FileNotFoundError as error:
         raise ReloadError(f"process {service.pid} ended") from error
