@@ -28,10 +28,10 @@ serve: $(VENV)/.installed $(if $(DATA),,demo/data.yaml) ## serve DATA, or a demo
 		$(if $(PORT),--port "$(PORT)") $(if $(WORKERS),--workers "$(WORKERS)")
 
 test: check $(if $(TORCH),$(VENV)/.installed-torch-$(TORCH)) ## every check, and every test
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 3 $(ARGS)
 
 unit: $(VENV)/.installed-dev ## the tests that take less than a minute together
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 3 -m "not slow" $(ARGS)
 
 check: $(VENV)/.installed-dev ## lint, format and types
 	$(BIN)/ruff check .
