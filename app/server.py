@@ -21,6 +21,7 @@ from uvicorn.supervisors import Multiprocess
 
 from app.connection import BoundedProtocol, bounds_of
 from app.errors import MimicitError
+from app.listener import WorkerLoop
 from app.main import create_worker_app
 from app.orders import OrdersFolder
 from app.progress import Progress
@@ -179,7 +180,7 @@ def _run(
         factory=True,
         workers=settings.workers,
         log_config=None,
-        loop="uvloop",
+        loop=_loop(orders.folder / "connections"),
         http=_protocol(settings),
         ws="none",
         lifespan="on",
@@ -204,6 +205,11 @@ def _run(
 def _protocol(settings: Settings) -> type[asyncio.Protocol]:
     # A class, to uvicorn: it calls it, and passes it on to the workers.
     return cast(type[asyncio.Protocol], partial(BoundedProtocol, bounds_of(settings)))
+
+
+def _loop(shares: Path) -> str:
+    # As the protocol.
+    return cast(str, partial(WorkerLoop, shares))
 
 
 def _tls(settings: Settings) -> dict[str, Any]:

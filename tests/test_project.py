@@ -32,7 +32,7 @@ LAYERS = [
     {"storage"},
     {"settings", "schemas", "images", "json_object", "group", "pool", "budget"}
     | {"processes", "demo", "sampling", "progress", "key_rules"}
-    | {"histogram", "charts", "metrics", "logs", "access"},
+    | {"histogram", "charts", "metrics", "logs", "access", "shares"},
     {"parquet", "data_yaml", "tasks"},
     {"catalog"},
     {"batches", "check", "convert", "orders", "running", "rebuild", "mounted", "reads"},
@@ -42,6 +42,7 @@ LAYERS = [
     {"routes"},
     {"explorer", "answer_transport"},
     {"main", "waiting", "connection"},
+    {"listener"},
     {"server", "ray"},
     {"cli"},
     {"__main__"},
@@ -65,6 +66,7 @@ ONLY = {
     "starlette": {"routes", "explorer", "main", "waiting", "server", "ray"},
     "the package ray": {"tasks", "ray"},
     "prometheus_client": {"metrics"},
+    "uvloop": {"listener"},
     "uvicorn": {"answer_transport", "connection", "server"},
 }
 MAX_LINES = 300
