@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -161,18 +160,6 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     ):
         convert(source, tmp_path / "o.parquet")
     convert(source, tmp_path / "o.parquet")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
-    if os.getuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this user may not mount a file system; RLIMIT_FSIZE is tried instead")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +256,25 @@ def test_a_changed_source_is_a_refusal(tmp_path: Path) -> None:
         samples = ask(live)
         assert value(samples, "refused_total", code="source_changed") == 1
         assert value(samples, "image_reads_total", way="in_place") == 0
+
+
+def test_counting_goes_on_when_its_disk_is_full(small_disk: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "a.parquet", {"K": draw_jpeg(1)})
+    write_instructions(tmp_path / "a.json", {"I": record("q", "K")})
+    (tmp_path / "d.yaml").write_text(
+        "IMAGE_TEXT:\n  A: {mimicit_path: a.json, images_path: a.parquet}\n"
+    )
+    with start_server(tmp_path / "d.yaml", tmp_path / "c", tmpdir=small_disk) as live:
+        with open(small_disk / "filler", "wb", buffering=0) as filler, suppress(OSError):
+            while True:
+                filler.write(bytes(4096))
+        (worker,) = live.list_workers()
+        routes = live.get("/openapi.json").json()["paths"]
+        for route in routes:
+            live.get(re.sub("{.*?}", "1", route))  # of which some are refused
+        assert live.list_workers() == [worker]
+        counted = [labels for name, labels in ask(live) if name.endswith("request_seconds_count")]
+        assert len(counted) >= len(routes) > 10
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

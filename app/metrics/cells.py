@@ -23,24 +23,22 @@ class Cells:
     """A worker's row of numbers, all at 0 in a new file; `close` it when done.
 
     `values[n] += 1` is 0.06 µs; the system writes it down, also if the process is killed. Threads
-    that add to the same cell need a lock. Without a folder nobody else sees them.
+    that add to the same cell need a lock. Without a folder nobody else sees them. Raises OSError if
+    the file can not be made.
     """
 
     def __init__(self, cells: int, folder: Path | None) -> None:
         self._folder = folder
         self._fd = -1
         if folder is None:
-            self._map = mmap.mmap(-1, cells * _CELL_BYTES)
+            self.values = memoryview(bytearray(cells * _CELL_BYTES)).cast("Q")
         else:
             self._fd = _take_file(folder)
-            os.ftruncate(self._fd, cells * _CELL_BYTES)
-            self._map = mmap.mmap(self._fd, cells * _CELL_BYTES)
-        self.values = memoryview(self._map).cast("Q")
+            self.values = memoryview(_map_file(self._fd, cells * _CELL_BYTES)).cast("Q")
 
     def close(self) -> None:
         """Leave the file, and what it says, to the next."""
         self.values.release()
-        self._map.close()
         if self._fd >= 0:
             os.close(self._fd)
 
@@ -69,3 +67,11 @@ def _take_file(folder: Path) -> int:
         else:
             return fd
     raise AssertionError("there is no end of numbers")
+
+
+def _map_file(fd: int, size: int) -> mmap.mmap:
+    # Written, since a disk that is full then says so: to write to the map would end the process
+    # (SIGBUS), and so each one that takes its place.
+    with open(fd, "ab", closefd=False) as file:
+        file.write(bytes(max(0, size - file.tell())))
+    return mmap.mmap(fd, size)
