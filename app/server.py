@@ -16,8 +16,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from app.connection import BoundedProtocol, bounds_of
 from app.errors import MimicitError
@@ -25,16 +23,12 @@ from app.listener import WorkerLoop
 from app.main import create_worker_app
 from app.orders import OrdersFolder
 from app.progress import Progress
-from app.reloader import Mounted, Reloader
+from app.reloader import Mounted
 from app.routes.guard import Guard
 from app.running import announce
 from app.settings import Settings, with_session_key
 from app.waiting import WaitingApp
-
-# A worker that does not answer for so long is replaced. It has to import and open everything
-# first: 1 s here, 6 s seen in a container on a busy machine. One that is killed while it is asked
-# is missed for as long.
-_WORKER_SECONDS = 20
+from app.workers import Workers
 
 
 class ServeError(MimicitError):
@@ -123,39 +117,6 @@ def answering(settings: Settings, listening: socket.socket) -> Iterator[Callable
         thread.join()
 
 
-class _Supervisor(Multiprocess):
-    """Starts workers again that die, and takes SIGHUP as the wish to look at the data again."""
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        listening: socket.socket,
-        mounted: Mounted,
-        settings: Settings,
-        orders: OrdersFolder,
-    ) -> None:
-        super().__init__(config, [listening])
-        self.reloader = Reloader(mounted, settings, orders, self._list_workers)
-
-    def terminate_all(self) -> None:
-        """Stop the workers, and refuse who connects from now on: as soon as they have, too."""
-        for one in self.sockets:
-            one.close()
-        super().terminate_all()
-
-    def keep_subprocess_alive(self) -> None:
-        """Start workers again that have ended, with the orders that they need; twice a second."""
-        self.reloader.keep_posted()
-        super().keep_subprocess_alive()
-
-    def handle_hup(self) -> None:
-        """Have the data looked at."""
-        self.reloader.ask()
-
-    def _list_workers(self) -> list[int]:
-        return [process.pid for process in self.processes if process.pid is not None]
-
-
 def serve(settings: Settings, mounted: Mounted, listening: socket.socket) -> None:
     """Serve what is mounted until told to stop, with a process for each worker.
 
@@ -189,16 +150,15 @@ def _run(
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
-        timeout_worker_healthcheck=_WORKER_SECONDS,
         **_tls(settings),
     )
-    supervisor = _Supervisor(config, listening, mounted, settings, orders)
-    supervisor.reloader.start()
+    workers = Workers(config, listening, mounted, settings, orders)
+    workers.reloader.start()
     try:
-        supervisor.run()
+        workers.run()
     finally:
-        supervisor.reloader.close()
-    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        workers.reloader.close()
+    if workers.could_not_start:
         raise ServeError("a worker could not start; what it said is above")
 
 

@@ -42,7 +42,7 @@ LAYERS = [
     {"routes"},
     {"explorer", "answer_transport"},
     {"main", "waiting", "connection"},
-    {"listener"},
+    {"listener", "workers"},
     {"server", "ray"},
     {"cli"},
     {"__main__"},
@@ -52,7 +52,7 @@ LAYER = {noun: number for number, nouns in enumerate(LAYERS) for noun in nouns}
 ONLY = {
     "demo": {"cli"},
     "settings": {"batcher", "service", "routes", "explorer", "main", "connection", "server", "cli"}
-    | {"rebuild", "reloader", "mounted", "reads", "ray"},
+    | {"rebuild", "reloader", "mounted", "reads", "workers", "ray"},
     "convert": {"cli"},
     "data_yaml": {"catalog", "convert", "mounted", "cli"},
     "json_object": {"catalog", "convert"},
@@ -67,7 +67,7 @@ ONLY = {
     "the package ray": {"tasks", "ray"},
     "prometheus_client": {"metrics"},
     "uvloop": {"listener"},
-    "uvicorn": {"answer_transport", "connection", "server"},
+    "uvicorn": {"answer_transport", "connection", "workers", "server"},
 }
 MAX_LINES = 300
 

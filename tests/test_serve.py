@@ -183,6 +183,41 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
             raise AssertionError("no worker came back")
 
 
+def test_a_worker_that_can_not_start_leaves_the_others(tmp_path: Path) -> None:
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    picture = image_path("A", "K1")
+    with start_server(write_pack(tmp_path), tmp_path / "c", workers=2, tmpdir=shared) as server:
+        deadline = time.monotonic() + 60
+        while b"mimicit_workers 2" not in server.get("/metrics").body:
+            assert time.monotonic() < deadline
+        (counts,) = shared.glob("mimicit-*/counts")
+        counts.rename(shared / "kept")
+        counts.touch()  # where it would have its own
+        server.list_workers()[0].kill()
+        while server.log.read_text().count("and is started again") < 2:
+            assert server.get(picture).ok
+            assert time.monotonic() < deadline
+        counts.unlink()
+        (shared / "kept").rename(counts)
+        while b"mimicit_workers 2" not in server.get("/metrics").body:
+            assert time.monotonic() < deadline
+
+
+def test_a_worker_that_hangs_delays_no_stop(tmp_path: Path) -> None:
+    with start_server(write_pack(tmp_path), tmp_path / "c", workers=2, shutdown_seconds=1) as live:
+        while len(live.list_workers()) < 2:
+            pass
+        time.sleep(1)  # it has been asked whether it is alive
+        live.list_workers()[0].suspend()
+        time.sleep(1)
+        began = time.monotonic()
+        live.process.terminate()
+        assert live.process.wait(30) == 0
+        assert time.monotonic() - began < 15  # 1, and 5 to end
+        assert "hangs after 6 s, and is killed" in live.log.read_text()
+
+
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     with start_server(write_pack(tmp_path), tmp_path / "c", workers=2) as server:
         children = psutil.Process(server.process.pid).children(recursive=True)
